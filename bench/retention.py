@@ -12,7 +12,6 @@ from statistics import median
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.store import Store
 from orchestrator.store.prune import prune
@@ -61,7 +60,7 @@ async def write(store: Store, waits: list[float]) -> None:
     while True:
         begun = time.perf_counter()
         async with store.database.write() as connection:
-            await connection.execute(text("UPDATE run SET rate = 1.0 WHERE id = 2"))
+            await connection.execute("UPDATE run SET rate = 1.0 WHERE id = 2")
         waits.append(time.perf_counter() - begun)
         await anyio.sleep(PACE)
 

@@ -2,11 +2,8 @@
 
 from alembic import context
 
-from orchestrator.store.tables import METADATA
-
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=METADATA,
     render_as_batch=True,  # SQLite alters by copying
     transaction_per_migration=False,  # the caller's transaction holds: all of it or nothing
 )

@@ -102,7 +102,7 @@ async def live(store: Store, clock: Clock, night: Night) -> int:
     seconds = await _read(store, clock, night, process_id, run.id, settled, len(wrong))
     if night.deadline is not None:
         async with store.database.write() as connection:
-            await connection.exec_driver_sql("UPDATE run SET deadline = ? WHERE id = ?", (night.deadline, run.id))
+            await connection.execute("UPDATE run SET deadline = ? WHERE id = ?", (night.deadline, run.id))
     if night.ends is None:
         (me,) = [one for one in await store.runs.living() if one.id == process_id]
         await store.runs.bury(me)
@@ -270,7 +270,7 @@ async def _around_it(store: Store) -> None:
         "INSERT INTO broken_file (path, error, at) VALUES ('jobs/new.py', 'line 3: SyntaxError: invalid syntax', ?)"
     )
     async with store.database.write() as connection:
-        await connection.exec_driver_sql(schedule)
+        await connection.execute(schedule)
         for hour in (4, 5, 6):
-            await connection.exec_driver_sql(slot, (NIGHT + hour * HOUR, NIGHT + 7 * HOUR))
-        await connection.exec_driver_sql(broken, (NIGHT + 7 * HOUR,))
+            await connection.execute(slot, (NIGHT + hour * HOUR, NIGHT + 7 * HOUR))
+        await connection.execute(broken, (NIGHT + 7 * HOUR,))

@@ -12,8 +12,8 @@ from cancellation, and one transition: its `UPDATE` names the state that it leav
     after     delivered_items.py, notifications.py: delivered, notified    prune.py: deleted
 
 views.py, finished_runs.py, attempts.py, history.py and health.py only read. tables.py has the tables, settled.py the
-SQL for "settled". database.py runs transactions on connections.py, sqlite.py chooses the library, migrate.py upgrades
-older ledgers.
+SQL for "settled". database.py runs transactions on connections.py, and connection.py executes statements. sqlite.py
+chooses the library, migrate.py upgrades older ledgers.
 """
 
 from orchestrator.store.seen import Seen

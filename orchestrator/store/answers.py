@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.store.chunks import recount
 
@@ -29,14 +28,14 @@ class Reparsed:
     refused: str | None
 
 
-_ANSWERS = text("""
+_ANSWERS = """
 SELECT i.key, coalesce(r.answer, r.output) FROM item i JOIN result r ON r.item_key = i.key
 WHERE +i.job_id = :job AND i.key > :after AND coalesce(r.answer, r.output) IS NOT NULL ORDER BY i.key LIMIT 1000
-""")
-_BEGINS = text("""
+"""
+_BEGINS = """
 SELECT EXISTS (SELECT 1 FROM item i JOIN result r ON r.item_key = i.key
                WHERE i.job_id = :job AND substr(coalesce(r.answer, r.output), 1, length(:beginning)) = :beginning)
-""")
+"""
 _REPARSE = """
 UPDATE result SET output = v.value ->> 1, answer = v.value ->> 2,
                   outcome = iif(v.value ->> 1 IS NULL, 'discarded', 'completed')

@@ -6,11 +6,10 @@ import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.domain.batch import (
     BATCH_OUTPUT,
@@ -33,12 +32,9 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, TextClause
-    from sqlalchemy.engine import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.batch import NewBatch
     from orchestrator.store.blobs import NewBlob
+    from orchestrator.store.connection import AsyncConnection, Connection, Row
     from orchestrator.store.database import Database
     from orchestrator.store.files import Files
 
@@ -82,64 +78,64 @@ FROM batch b LEFT JOIN run r
 LEFT JOIN job j ON j.id = r.job_id
 """
 _VISIBLE = "(:owner IS NULL OR b.owner = :owner)"
-_ONE = text(f"{_PROGRESS} WHERE b.id = :id AND {_VISIBLE}")
-_LISTED = text(f"""
+_ONE = f"{_PROGRESS} WHERE b.id = :id AND {_VISIBLE}"
+_LISTED = f"""
 {_PROGRESS} WHERE {_VISIBLE} AND (:after IS NULL OR b.number < (SELECT number FROM batch WHERE id = :after))
 ORDER BY b.number DESC LIMIT :limit
-""")
-_REFUSED = text(f"""
+"""
+_REFUSED = f"""
 {_PROGRESS} WHERE b.ended_as = 'failed' AND b.run_id IS NULL AND b.ended_at >= :since AND {_VISIBLE}
 ORDER BY b.number DESC LIMIT :limit
-""")
-_NEW = text(f"{_PROGRESS} WHERE b.ended_at IS NULL AND +b.run_id IS NULL ORDER BY b.number")
+"""
+_NEW = f"{_PROGRESS} WHERE b.ended_at IS NULL AND +b.run_id IS NULL ORDER BY b.number"
 # thousands may be queued or executed, and these need nothing
-_MAY_END = text(f"""
+_MAY_END = f"""
 {_PROGRESS} WHERE b.ended_at IS NULL AND (b.cancelling_at IS NOT NULL OR b.expires_at <= :now OR (
     b.run_id IS NOT NULL AND coalesce(r.state NOT IN ('ingesting', 'open'), true))) ORDER BY b.number
-""")
+"""
 # a batch that was cancelled or failed is not given again
-_SAME = text(f"""
+_SAME = f"""
 {_BATCH} WHERE b.created_at BETWEEN :now - {SAME_WITHIN} AND :now AND b.owner = :owner AND b.endpoint = :endpoint
 AND b.input_sha256 = :sha256 AND b.completion_window = :window AND b.metadata IS :metadata
 AND b.output_expires_after IS :expires AND b.cancelling_at IS NULL AND coalesce(b.ended_as, 'completed') = 'completed'
 ORDER BY b.number DESC LIMIT 1
-""")
-_ADD = text("""
+"""
+_ADD = """
 INSERT INTO batch (id, owner, endpoint, input_file_id, input_sha256, completion_window, metadata, output_expires_after,
                    created_at, expires_at)
 VALUES (:id, :owner, :endpoint, :file, :sha256, :window, :metadata, :expires, :now, :expires_at)
-""")
-_INPUT = text("""
+"""
+_INPUT = """
 SELECT f.sha256 FROM file f WHERE f.id = :file AND (:reader IS NULL OR f.owner = :reader)
 AND (f.expires_at IS NULL OR f.expires_at > :now)
-""")
-_BEGIN = text("""
+"""
+_BEGIN = """
 UPDATE batch SET run_id = :run, in_progress_at = :now, total = :total, model = :model
 WHERE id = :id AND run_id IS NULL AND cancelling_at IS NULL AND ended_at IS NULL
-""")
-_CANCEL = text("UPDATE batch SET cancelling_at = :now WHERE id = :id AND cancelling_at IS NULL AND ended_at IS NULL")
-_FINALIZE = text("UPDATE batch SET finalizing_at = :now WHERE id = :id AND finalizing_at IS NULL AND ended_at IS NULL")
-_IS_UNFINISHED = text("SELECT 1 FROM batch WHERE id = :id AND ended_at IS NULL")
-_END = text("""
+"""
+_CANCEL = "UPDATE batch SET cancelling_at = :now WHERE id = :id AND cancelling_at IS NULL AND ended_at IS NULL"
+_FINALIZE = "UPDATE batch SET finalizing_at = :now WHERE id = :id AND finalizing_at IS NULL AND ended_at IS NULL"
+_IS_UNFINISHED = "SELECT 1 FROM batch WHERE id = :id AND ended_at IS NULL"
+_END = """
 UPDATE batch SET ended_at = :now, ended_as = :status, errors = :errors, completed = :completed, failed = :failed,
     usage = :usage, output_file_id = :output, error_file_id = :error,
     run_id = iif(run_id IS NULL, NULL, coalesce((SELECT r.id FROM run r WHERE r.key = batch.id), run_id))
 WHERE id = :id
-""")
+"""
 # a run that asks items of a cancelled batch again is another run of the same job
-_OWNER_OF_RUN = text("""
+_OWNER_OF_RUN = """
 SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id IN (
     SELECT same.key FROM run r JOIN job j ON j.id = r.job_id AND j.name LIKE 'batch%'
     JOIN run same ON same.job_id = r.job_id WHERE r.id = :run) LIMIT 1
-""")
-_SETTLED = text(f"""
+"""
+_SETTLED = f"""
 SELECT m.id & {(1 << POSITION_BITS) - 1}, i.item_id, r.outcome, r.output,
        iif(json_valid(r.output), r.output -> '$.usage', NULL), a.kind, a.status, a.message,
        a.body
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = m.item_key
 LEFT JOIN attempt a ON a.item_key = m.item_key AND a.number = r.attempts AND r.outcome = 'discarded'
 WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {_PAGE}
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +286,11 @@ class Batches:
             return [SettledLine(*row) for row in await connection.execute(_SETTLED, values)]
 
 
-def _progress(statement: TextClause, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
+def _progress(statement: str, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
     return [_as_progress(row) for row in connection.execute(statement, values)]
 
 
-def _as_progress(row: Row[Any]) -> BatchProgress:
+def _as_progress(row: Row) -> BatchProgress:
     batch, run = _as_batch(row), None if row.id is None else as_run(row)
     if row.counts is None:
         return BatchProgress(batch, run, batch.completed or 0, batch.failed or 0, batch.usage)
@@ -302,8 +298,8 @@ def _as_progress(row: Row[Any]) -> BatchProgress:
     return BatchProgress(batch, run, completed, failed, live_usage(Tokens(*tokens)))
 
 
-def _as_batch(row: Row[Any]) -> Batch:
-    found = row._mapping  # noqa: SLF001 - SQLAlchemy's public name
+def _as_batch(row: Row) -> Batch:
+    found = row.as_dict()
     values = {name: found[f"batch_{name}"] for name in _COLUMNS}
     for name in ("metadata", "errors", "usage"):
         values[name] = None if values[name] is None else orjson.loads(values[name])

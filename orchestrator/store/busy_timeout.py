@@ -6,8 +6,6 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import OperationalError
-
 from orchestrator.store.sqlite import DRIVER, WAL
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class BusyTimeout:
         while True:
             try:
                 take()
-            except (OperationalError, DRIVER.OperationalError) as error:
+            except DRIVER.OperationalError as error:
                 now = time.monotonic()
                 it_waited = now - tried >= self.at_a_time / 2  # otherwise SQLite did not try to wait, and nor do we
                 if "locked" not in str(error) or not it_waited:

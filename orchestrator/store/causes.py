@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.run import Cause
 from orchestrator.store.tables import POSITION_BITS
@@ -16,8 +14,7 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import TextClause
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from orchestrator.store.connection import AsyncConnection
 
 _BEGINS = "substr(a.message, 1, 120)"  # of the last attempt of an item, joined as `a`
 
@@ -32,14 +29,14 @@ def _masked(expression: str) -> str:
 
 # Whether the attempt `a` failed for the cause that `cause_of` has returned.
 IS_ALIKE = f"a.kind = :kind AND a.status IS :status AND {_masked(_BEGINS)} = :begins"
-_OF_ITEM = text(f"""
+_OF_ITEM = f"""
 SELECT a.kind, a.status, {_masked(_BEGINS)} AS begins FROM item i
 JOIN member m ON m.item_key = i.key AND m.run_id = :run
 JOIN result r ON r.item_key = i.key AND r.outcome = 'discarded'
 JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts
 WHERE i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
-""")
-_DISCARDED = text("SELECT coalesce(sum(discarded), 0), coalesce(sum(hi - lo), 0) FROM chunk WHERE run_id = :run")
+"""
+_DISCARDED = "SELECT coalesce(sum(discarded), 0), coalesce(sum(hi - lo), 0) FROM chunk WHERE run_id = :run"
 _SMALL = 100_000  # up to so many items of a run are read faster than everything that was ever discarded
 _OF_SMALL = f"""
 member m CROSS JOIN result r ON r.item_key = m.item_key AND m.id >= :run << {POSITION_BITS}
@@ -48,9 +45,9 @@ AND m.id < (:run + 1) << {POSITION_BITS}
 _OF_LARGE = f"result r JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run"
 
 
-def _causes_from(discarded: str) -> TextClause:
+def _causes_from(discarded: str) -> str:
     """Group equal messages first, because masking numbers takes longest."""
-    return text(f"""
+    return f"""
 SELECT h.kind, h.status, h.message, h.items, (SELECT item_id FROM item WHERE key = h.first) FROM (
     SELECT g.kind, g.status, min(g.message) AS message, sum(g.items) AS items, min(g.first) AS first FROM (
         SELECT a.kind, a.status, {_BEGINS} AS begins, min(a.message) AS message, count(*) AS items,
@@ -61,7 +58,7 @@ SELECT h.kind, h.status, h.message, h.items, (SELECT item_id FROM item WHERE key
         GROUP BY a.kind, a.status, begins) g
     GROUP BY g.kind, g.status, {_masked("g.begins")}) h
 ORDER BY h.items DESC LIMIT :limit
-""")
+"""
 
 
 _CAUSES = {"small": _causes_from(_OF_SMALL), "large": _causes_from(_OF_LARGE)}
@@ -85,4 +82,4 @@ async def cause_of(connection: AsyncConnection, run_id: int, item_id: str) -> Ma
     row = (await connection.execute(_OF_ITEM, {"run": run_id, "item": item_id})).first()
     if row is None:
         raise UsageError(f"run {run_id} has no discarded item {item_id!r}; see `orchestrator status {run_id}`")
-    return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    return row.as_dict()

@@ -11,7 +11,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.store.settled import SETTLED
 from orchestrator.store.sqlite import total
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from orchestrator.store.connection import AsyncConnection
 
 
 class NewResult(NamedTuple):  # a tuple, because one is made for each answer
@@ -56,7 +55,7 @@ WHERE chunk.id = s.id
 
 
 RECOUNT = _recount(WITH_ITEMS)
-_RECOUNT_ONE = text(_recount(":chunk"))
+_RECOUNT_ONE = _recount(":chunk")
 _MEMBERS = "SELECT count(*) FROM json_each(:keys) v CROSS JOIN member m ON m.item_key = v.value"
 _ADD = """
 UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded,
@@ -74,9 +73,9 @@ FROM (SELECT c.id, sum(v.value ->> 1 = 'completed') AS completed, sum(v.value ->
       CROSS JOIN chunk c ON c.id = {_CHUNK_OF_MEMBER} AND c.hi > {_POSITION} GROUP BY c.id) s
 WHERE chunk.id = s.id
 """
-_OPEN = text("""
+_OPEN = """
 INSERT INTO chunk (run_id, lo, hi, state, strikes) VALUES (:run, :lo, :hi, 'available', :strikes) RETURNING id
-""")
+"""
 CLOSE_IF_SETTLED = """
 UPDATE chunk SET state = 'done' WHERE id = :chunk AND state = 'available' AND completed + discarded = hi - lo
 """
@@ -119,7 +118,7 @@ async def open_chunk(connection: AsyncConnection, run_id: int, lo: int, hi: int,
     values = {"run": run_id, "lo": lo, "hi": hi, "strikes": strikes}
     chunk = (await connection.execute(_OPEN, values)).scalar_one()
     await connection.execute(_RECOUNT_ONE, {"chunk": chunk})
-    await connection.exec_driver_sql(CLOSE_IF_SETTLED, {"chunk": chunk})
+    await connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 
 def _json(value: object) -> str:

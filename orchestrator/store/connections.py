@@ -1,103 +1,54 @@
-"""How connections to a ledger are made and set up: for one writer, for readers, for blocking work."""
+"""How connections to a ledger are made and set up, and kept until they are needed again."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
 
-import aiosqlite
-from sqlalchemy import URL, create_engine, event
-from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_dbapi
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import QueuePool
+import anyio
+from anyio import to_thread
 
+from orchestrator.store.connection import AsyncConnection, Connection
 from orchestrator.store.sqlite import DRIVER, WAL
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    from sqlalchemy.engine import Connection, Engine
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
 
     from orchestrator.store.busy_timeout import BusyTimeout
 
-
-def _aiosqlite_over_driver() -> object:
-    """An aiosqlite look-alike whose connections come from DRIVER, for SQLAlchemy's `module=`."""
-
-    def connect(database: str, **options: Any) -> aiosqlite.Connection:
-        return aiosqlite.Connection(lambda: DRIVER.connect(database, **options), iter_chunk_size=64)
-
-    names = ("DatabaseError", "Error", "IntegrityError", "NotSupportedError", "OperationalError", "ProgrammingError")
-    errors = {name: getattr(DRIVER, name) for name in names}
-    versions = {name: getattr(DRIVER, name) for name in ("sqlite_version", "sqlite_version_info")}
-    shim = SimpleNamespace(connect=connect, Connection=aiosqlite.Connection, **errors, **versions)
-    return AsyncAdapt_aiosqlite_dbapi(shim, DRIVER)  # type: ignore[arg-type]  # a namespace serves as a module
+T = TypeVar("T")
 
 
-def make_engine(path: Path, *, writer: bool, busy_timeout: BusyTimeout) -> AsyncEngine:
-    """An engine for a ledger file: one writing connection, or a few that only read."""
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        module=_aiosqlite_over_driver(),
-        pool_size=1 if writer else 4,
-        max_overflow=0,
-        pool_reset_on_return=None,  # every transaction here ends with its block
-        connect_args={"timeout": busy_timeout.at_a_time if writer else busy_timeout.seconds, "isolation_level": None},
-    )
-    _set_up(engine.sync_engine, busy_timeout, writer=writer)
-    return engine
+def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> Connection:
+    """Open a ledger to write it, or only to read it. If it `tidies`, foreign keys are not enforced. Blocking.
 
-
-def make_blocking_engine(path: Path, busy_timeout: BusyTimeout, *, writer: bool = True, tidies: bool = False) -> Engine:
-    """A writer, or a reader, for use in worker threads. If `tidies`, foreign keys are not enforced.
-
-    A tidying writer writes more than others, so it merges the log into the file in smaller steps.
+    A tidying writer writes more than others, so it merges the log into the file in smaller steps. Transactions begin
+    explicitly: a writer's with the write lock, a reader's without. A deferred transaction that reads and then writes
+    fails at once with SQLITE_BUSY_SNAPSHOT whatever the timeout.
     """
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        module=DRIVER,
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        pool_reset_on_return=None,
-        # one at a time, but not always from the same worker thread
-        connect_args={"timeout": busy_timeout.at_a_time, "isolation_level": None, "check_same_thread": False},
+    driver = DRIVER.connect(
+        path,
+        timeout=busy_timeout.at_a_time if writer else busy_timeout.seconds,
+        isolation_level=None,
+        check_same_thread=False,  # one at a time, but not always from the same worker thread
     )
-    _set_up(engine, busy_timeout, writer=writer, tidies=tidies)
-    return engine
-
-
-def _set_up(engine: Engine, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> None:
-    """Begin transactions explicitly: a writer's with the write lock, a reader's without.
-
-    A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT whatever the time-out.
-    """
     own = ["foreign_keys = OFF", "wal_autocheckpoint = 500"] if tidies else ["foreign_keys = ON"]
-    pragmas = [*_pragmas(writer=writer), *own]
 
-    def prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
+    def prepare() -> None:
+        for pragma in [*_pragmas(writer=writer), *own]:
+            driver.execute(f"PRAGMA {pragma}")
 
-        def tell() -> None:
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-
-        if writer:
-            busy_timeout.insist(tell)  # auto_vacuum takes the lock
-        else:
-            tell()
-        cursor.close()
-
-    def begin(connection: Connection) -> None:
-        if writer:
-            busy_timeout.insist(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        else:
-            connection.exec_driver_sql("BEGIN")
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", begin)
+    try:
+        if not writer:
+            prepare()
+            return Connection(driver, lambda: driver.execute("BEGIN"))
+        busy_timeout.insist(prepare)  # auto_vacuum takes the lock
+        return Connection(driver, lambda: busy_timeout.insist(lambda: driver.execute("BEGIN IMMEDIATE")))
+    except BaseException:
+        driver.close()
+        raise
 
 
 def _pragmas(*, writer: bool) -> list[str]:
@@ -116,3 +67,69 @@ def _pragmas(*, writer: bool) -> list[str]:
         "secure_delete = OFF",
         *common,
     ]
+
+
+class Pool:
+    """At most so many connections of one kind. Each is made when it is first needed, and then kept.
+
+    Blocking calls are made in worker threads, which other work cannot use up.
+    """
+
+    def __init__(self, make: Callable[[], Connection], most: int) -> None:
+        self._make = make
+        self._idle: list[Connection] = []
+        self._room = anyio.Semaphore(most, fast_acquire=True)
+        self._threads = anyio.CapacityLimiter(math.inf)
+
+    @property
+    def idle(self) -> Connection | None:
+        """A connection that is open and not in use, if there is one."""
+        return self._idle[-1] if self._idle else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed whole when the block ends, rolled back whole when it raises."""
+        async with self._room:
+            connection = await to_thread.run_sync(self._begun, limiter=self._threads)
+            done = False
+            try:
+                yield AsyncConnection(connection, self._threads)
+                done = True
+            finally:
+                await to_thread.run_sync(self._end, connection, done, limiter=self._threads)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """One transaction of blocking calls, in a single trip to a worker thread."""
+
+        def transaction() -> T:
+            connection = self._begun()
+            done = False
+            try:
+                found = work(connection)
+                done = True
+            finally:
+                self._end(connection, done)
+            return found
+
+        async with self._room:
+            return await to_thread.run_sync(transaction, limiter=self._threads)
+
+    def close(self) -> None:
+        """Close all connections. Blocking."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _begun(self) -> Connection:
+        connection = self._idle.pop() if self._idle else self._make()
+        try:
+            connection.begin()
+        except BaseException:
+            self._idle.append(connection)
+            raise
+        return connection
+
+    def _end(self, connection: Connection, commit: bool) -> None:  # noqa: FBT001 - `run_sync` passes no names
+        try:
+            connection.end(commit=commit)
+        finally:
+            self._idle.append(connection)

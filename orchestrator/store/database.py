@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import make_blocking_engine, make_engine
+from orchestrator.store.connections import Pool, connect
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.lock_holders import lock_holders
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    import aiosqlite
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-    from sqlalchemy.pool import QueuePool
+    from orchestrator.store.connection import AsyncConnection, Connection
 
 T = TypeVar("T")
+# as SQLAlchemy reads them: a driver, a host and options may be named, and mean nothing
+_URL = re.compile(r"(?P<kind>\w+)(\+\w+)?://[^/?]*(/(?P<path>[^?]*))?")
 CORRUPT = "it is corrupt; restore a backup, or name another ledger with --db"
 # What SQLite says -> what the user can do about it.
 _LOCKED = "database is locked"
@@ -58,27 +57,14 @@ class Database:
     lock, and a cancelled commit may or may not have happened.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        file: LedgerFile,
-        busy_timeout: BusyTimeout,
-        writer: AsyncEngine,
-        reader: AsyncEngine,
-        hot: Engine,
-        tidy: Engine,
-        polled: Engine,
-    ) -> None:
+    def __init__(self, path: Path, file: LedgerFile, busy_timeout: BusyTimeout) -> None:
         self.path = path
         self.real_path = file.real_path  # files kept beside the ledger are the same by any link to it
         self.busy_timeout = busy_timeout
-        self._writer = writer
-        self._reader = reader
-        self._hot = hot
-        self._tidy = tidy
-        self._polled = polled
-        self._turn = anyio.Lock(fast_acquire=True)
-        self._turn_to_poll = anyio.Lock(fast_acquire=True)
+        self._writer = Pool(partial(self._connect, writer=True), most=1)
+        self._tidier = Pool(partial(self._connect, writer=True, tidies=True), most=1)
+        self._readers = Pool(partial(self._connect, writer=False), most=4)
+        self._turn = anyio.Lock(fast_acquire=True)  # of this process, to write
         self._file = file
 
     @classmethod
@@ -100,14 +86,9 @@ class Database:
         busy_timeout = BusyTimeout(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
         with plain_words(path):
             await to_thread.run_sync(partial(_make_ready, path, busy_timeout, create=create))
-        writer = make_engine(path, writer=True, busy_timeout=busy_timeout)
-        reader = make_engine(path, writer=False, busy_timeout=busy_timeout)
-        hot = make_blocking_engine(path, busy_timeout)
-        tidy = make_blocking_engine(path, busy_timeout, tidies=True)
-        polled = make_blocking_engine(path, busy_timeout, writer=False)
         opened = LedgerFile.open(path)
         file = await to_thread.run_sync(opened.__enter__)
-        database = cls(path, file, busy_timeout, writer, reader, hot, tidy, polled)
+        database = cls(path, file, busy_timeout)
         try:
             try:
                 yield database
@@ -117,21 +98,21 @@ class Database:
             await database._see_kept(None)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(hot.dispose)
-                await to_thread.run_sync(tidy.dispose)
-                await to_thread.run_sync(polled.dispose)
-                await reader.dispose()
-                await writer.dispose()
+                await to_thread.run_sync(database._close)
                 await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
 
     async def check_still_there(self) -> None:
         """Raise `LedgerError` if the ledger's file has been removed, replaced, or overwritten."""
         await to_thread.run_sync(self._file.check)
 
-    async def _check_before_connecting(self, engine: AsyncEngine) -> None:
-        """Check before connecting: connecting to a file that is gone would create a new one beside the shared log."""
-        if not _has_connected(engine.sync_engine):
-            await self.check_still_there()
+    def _connect(self, *, writer: bool, tidies: bool = False) -> Connection:
+        """Connect, unless the file is gone: connecting would create a new one beside the shared log."""
+        self._file.check()
+        return connect(self.path, self.busy_timeout, writer=writer, tidies=tidies)
+
+    def _close(self) -> None:
+        for pool in (self._readers, self._tidier, self._writer):
+            pool.close()
 
     async def _see_kept(self, error: Exception | None) -> None:
         """If the file that this process has written to is gone, save a copy beside it and say where.
@@ -144,7 +125,7 @@ class Database:
             except LedgerError as gone:
                 try:
                     kept = await self._rescued()
-                except (OrchestratorError, DatabaseError, DRIVER.Error, OSError) as failure:
+                except (OrchestratorError, DRIVER.Error, OSError) as failure:
                     message = f"{gone}; what was in it could not be kept ({failure}): restore a backup"
                 else:
                     if kept is None and error is None:
@@ -164,19 +145,16 @@ class Database:
 
         The copy goes into the current folder if the ledger's own folder is gone too. `LedgerError` if it is damaged.
         """
-        if not _has_connected(self._writer.sync_engine):
+        writer = self._writer.idle
+        if writer is None:
             return None
         copy = await to_thread.run_sync(_place_for_copy, self.path)
         with plain_words(copy):
-            pooled = await self._writer.raw_connection()
             try:
-                connection = cast("aiosqlite.Connection", pooled.driver_connection)
-                await connection.execute("VACUUM INTO ?", (str(copy),))
+                await to_thread.run_sync(writer.execute, "VACUUM INTO ?", (str(copy),))
             except DRIVER.Error:
                 await to_thread.run_sync(copy.unlink)
                 raise
-            finally:
-                pooled.close()
         if await to_thread.run_sync(is_damaged, copy, math.inf):
             await to_thread.run_sync(copy.unlink)
             raise LedgerError("its pages are mixed with another's")
@@ -186,41 +164,23 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One short transaction: committed whole when the block ends, rolled back whole when it raises."""
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            async with self._turn:
-                await self._check_before_connecting(self._writer)
-                async with self._writer.begin() as connection:
-                    yield connection
+            async with self._turn, self._writer.transaction() as connection:
+                yield connection
 
     async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """One write transaction of blocking calls to the driver itself, in a single trip to a worker thread.
 
-        For the hot path: the async driver makes several trips per statement, and beside a busy event loop each trip
-        waits for Python's interpreter lock. Of what a commit of 32 answers costs, a quarter was SQLAlchemy's.
+        For the hot path: each trip waits for Python's interpreter lock beside a busy event loop.
         """
-
-        def transaction() -> None:
-            if not _has_connected(self._hot):
-                self._file.check()
-            with closing(self._hot.raw_connection()) as pooled:
-                connection = cast("sqlite3.Connection", pooled.driver_connection)
-                self.busy_timeout.insist(lambda: connection.execute("BEGIN IMMEDIATE"))
-                try:
-                    work(connection)
-                    connection.commit()
-                finally:
-                    if connection.in_transaction:  # also where the commit has failed, unlike `with connection:`
-                        connection.rollback()
-
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
-                await to_thread.run_sync(transaction)
+                await self._writer.run(lambda connection: work(connection.driver))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent view. Keep it short: while it is open, the write-ahead log cannot shrink."""
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            await self._check_before_connecting(self._reader)
-            async with self._reader.begin() as connection:
+            async with self._readers.transaction() as connection:
                 yield connection
 
     async def read_in_one_trip(self, work: Callable[[Connection], T]) -> T:
@@ -228,17 +188,9 @@ class Database:
 
         For what clients of the HTTP server poll: three short statements cost a quarter of what they cost in `read`.
         """
-
-        def transaction() -> T:
-            if not _has_connected(self._polled):
-                self._file.check()
-            with self._polled.begin() as connection:
-                return work(connection)
-
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            async with self._turn_to_poll:
-                found = await to_thread.run_sync(transaction)
-        return found
+            found = await self._readers.run(work)
+        return found  # noqa: RET504 - for mypy, a cancel scope may end the block early
 
     async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:
         """Run one write transaction of deletions; also return for how many seconds others had to wait for it.
@@ -247,23 +199,14 @@ class Database:
         Callers must delete whatever refers to a row before the row.
         """
 
-        def transaction() -> tuple[T, float]:
-            if not _has_connected(self._tidy):
-                self._file.check()
-            with self._tidy.begin() as connection:
-                began = time.monotonic()
-                done = work(connection)
-            return done, time.monotonic() - began
+        def timed(connection: Connection) -> tuple[T, float]:
+            began = time.monotonic()
+            return work(connection), time.monotonic() - began
 
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
-                done = await to_thread.run_sync(transaction)
+                done = await self._tidier.run(timed)
         return done
-
-
-def _has_connected(engine: Engine) -> bool:
-    """Whether the pool has an idle connection."""
-    return cast("QueuePool", engine.pool).checkedin() > 0  # SQLAlchemy types `pool` as what all pools have in common
 
 
 def _place_for_copy(ledger: Path) -> Path:
@@ -283,13 +226,13 @@ def ledger_path(url: str) -> Path:
     """The file behind `sqlite:///PATH` or a plain path. `UsageError` for anything else."""
     if "://" not in url:
         return Path(url).expanduser().absolute()
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"ledger {url!r} is not a database URL; write sqlite:///PATH or just the path") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    parsed = _URL.match(url)
+    if parsed is None:
+        raise UsageError(f"ledger {url!r} is not a database URL; write sqlite:///PATH or just the path")
+    kind, path = parsed["kind"], unquote(parsed["path"] or "")
+    if kind != "sqlite" or path in {"", ":memory:"}:
         raise UsageError(f"ledger {url!r} is not a SQLite file; write sqlite:///PATH or just the path")
-    return Path(parsed.database).expanduser().absolute()
+    return Path(path).expanduser().absolute()
 
 
 def _make_ready(path: Path, busy_timeout: BusyTimeout, *, create: bool) -> None:
@@ -305,8 +248,8 @@ def plain_words(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about the file into one line that names it and the remedy."""
     try:
         yield
-    except (DatabaseError, DRIVER.DatabaseError) as error:
-        message = str(error.orig if isinstance(error, DatabaseError) else error)
+    except DRIVER.DatabaseError as error:
+        message = str(error)
         for phrase, remedy in _REMEDIES.items():
             if phrase in message:
                 kind = LedgerLocked if phrase == _LOCKED else LedgerError

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.store.settled import forgiven
 from orchestrator.store.tables import POSITION_BITS
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from orchestrator.store.snapshots import NewItem
 
 _STEP = 2000  # items in one transaction: tens of milliseconds
-_ADD = text("""
+_ADD = """
 INSERT INTO delivered_item (job_id, item_id, hash)
 SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
 WHERE m.id >= :first AND m.id < :last
 ON CONFLICT DO NOTHING
-""")
+"""
 # or delivered before the job became incremental, and not forgiven since
-_DELIVERED = text(f"""
+_DELIVERED = f"""
 SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
     SELECT 1 FROM delivered_item d WHERE d.job_id = :job AND d.item_id = v.value ->> 0 AND d.hash = v.value ->> 1
 ) OR EXISTS (
@@ -34,7 +33,7 @@ SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
     WHERE i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1 AND r.delivered_at IS NOT NULL
     AND NOT ({forgiven("s")})
 )
-""")
+"""
 
 
 class DeliveredItems:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.domain.batch import SAME_WITHIN, StoredFile, Upload, UploadPart, UploadState
 from orchestrator.domain.errors import UsageError
@@ -17,59 +16,57 @@ from orchestrator.store.blobs import Blobs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.engine import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.store.blobs import NewBlob
+    from orchestrator.store.connection import AsyncConnection, Row
     from orchestrator.store.database import Database
 
 _UPLOAD_FOR = 3600.0  # seconds for which the parts of an upload are waited for
 _FILE = "SELECT id, owner, sha256, bytes, filename, purpose, created_at, expires_at FROM file f"
 _IS_THERE = "(f.expires_at IS NULL OR f.expires_at > :now)"
 _VISIBLE = f"(:owner IS NULL OR f.owner = :owner) AND {_IS_THERE}"
-_ONE = text(f"{_FILE} WHERE f.id = :id AND {_VISIBLE}")
-_SAME = text(f"""
+_ONE = f"{_FILE} WHERE f.id = :id AND {_VISIBLE}"
+_SAME = f"""
 {_FILE} WHERE f.sha256 = :sha256 AND f.owner = :owner AND f.filename = :filename AND f.purpose = :purpose
 AND f.created_at BETWEEN :now - {SAME_WITHIN} AND :now AND {_IS_THERE} ORDER BY f.number DESC LIMIT 1
-""")
-_ADD = text("""
+"""
+_ADD = """
 INSERT INTO file (id, owner, sha256, bytes, filename, purpose, created_at, expires_at)
 VALUES (:id, :owner, :sha256, :bytes, :filename, :purpose, :now, :expires_at)
-""")
+"""
 _LISTED = {
-    order: text(f"""
+    order: f"""
 {_FILE} WHERE {_VISIBLE} AND (:purpose IS NULL OR f.purpose = :purpose)
 AND (:after IS NULL OR f.id {beyond} :after) ORDER BY f.id {order} LIMIT :limit
-""")
+"""
     for order, beyond in (("desc", "<"), ("asc", ">"))
 }
-_DELETE = text("DELETE FROM file WHERE id = :id AND (:owner IS NULL OR owner = :owner) RETURNING sha256")
-_EXPIRED = text("""
+_DELETE = "DELETE FROM file WHERE id = :id AND (:owner IS NULL OR owner = :owner) RETURNING sha256"
+_EXPIRED = """
 DELETE FROM file WHERE number IN (SELECT number FROM file WHERE expires_at <= :now LIMIT 1000) RETURNING sha256
-""")
+"""
 # an unfinished batch still reads its input, whether or not there is a file with it
-_UNUSED = text("""
+_UNUSED = """
 SELECT v.value FROM json_each(:contents) v WHERE NOT EXISTS (SELECT 1 FROM file f WHERE f.sha256 = v.value)
 AND NOT EXISTS (SELECT 1 FROM upload_part p WHERE p.sha256 = v.value)
 AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.ended_at IS NULL AND b.input_sha256 = v.value)
-""")
+"""
 _UPLOAD = """
 SELECT number, id, owner, state, bytes, filename, purpose, mime_type, expires_after, created_at, expires_at, file_id
 FROM upload
 """
-_ONE_UPLOAD = text(f"{_UPLOAD} WHERE id = :id AND (:owner IS NULL OR owner = :owner)")
-_ADD_UPLOAD = text("""
+_ONE_UPLOAD = f"{_UPLOAD} WHERE id = :id AND (:owner IS NULL OR owner = :owner)"
+_ADD_UPLOAD = """
 INSERT INTO upload (id, owner, state, bytes, filename, purpose, mime_type, expires_after, created_at, expires_at)
 VALUES (:id, :owner, 'pending', :bytes, :filename, :purpose, :mime_type, :expires_after, :now, :expires_at)
-""")
-_ADD_PART = text("""
+"""
+_ADD_PART = """
 INSERT INTO upload_part (id, upload, sha256, bytes, created_at)
 SELECT :id, number, :sha256, :bytes, :now FROM upload WHERE id = :upload AND state = 'pending' AND expires_at > :now
-""")
-_PARTS = text("SELECT id, sha256, bytes, created_at FROM upload_part WHERE upload = :upload")
-_END_UPLOAD = text("UPDATE upload SET state = :state, file_id = :file WHERE number = :upload AND state = 'pending'")
-_DROP_PARTS = text("DELETE FROM upload_part WHERE upload = :upload RETURNING sha256")
-_LATE_UPLOADS = text("SELECT number FROM upload WHERE state = 'pending' AND expires_at <= :now LIMIT 100")
+"""
+_PARTS = "SELECT id, sha256, bytes, created_at FROM upload_part WHERE upload = :upload"
+_END_UPLOAD = "UPDATE upload SET state = :state, file_id = :file WHERE number = :upload AND state = 'pending'"
+_DROP_PARTS = "DELETE FROM upload_part WHERE upload = :upload RETURNING sha256"
+_LATE_UPLOADS = "SELECT number FROM upload WHERE state = 'pending' AND expires_at <= :now LIMIT 100"
 
 
 class Files:
@@ -107,7 +104,7 @@ class Files:
     async def delete(self, id_: str, owner: str | None) -> bool:
         """Delete a file; False if there is none. Its content stays while another file or unfinished batch has it."""
         async with self._database.write() as connection:
-            deleted = (await connection.execute(_DELETE, {"id": id_, "owner": owner})).scalars().all()
+            deleted = (await connection.execute(_DELETE, {"id": id_, "owner": owner})).scalars()
         await self.drop_unused(deleted)
         return bool(deleted)
 
@@ -115,9 +112,9 @@ class Files:
         """Delete files and uploads whose time is up."""
         contents: list[str] = []
         async with self._database.write() as connection:
-            while some := (await connection.execute(_EXPIRED, {"now": now})).scalars().all():
+            while some := (await connection.execute(_EXPIRED, {"now": now})).scalars():
                 contents += some
-            for number in (await connection.execute(_LATE_UPLOADS, {"now": now})).scalars().all():
+            for number in (await connection.execute(_LATE_UPLOADS, {"now": now})).scalars():
                 contents += await _end_upload(connection, number, UploadState.EXPIRED)
         await self.drop_unused(contents)
 
@@ -127,7 +124,7 @@ class Files:
         for start in range(0, len(wanted), 100):
             async with self._database.write() as connection:
                 some = orjson.dumps(wanted[start : start + 100]).decode()
-                for sha256 in (await connection.execute(_UNUSED, {"contents": some})).scalars().all():
+                for sha256 in (await connection.execute(_UNUSED, {"contents": some})).scalars():
                     await to_thread.run_sync(self.blobs.drop, sha256)
 
     # -- uploads ------------------------------------------------------------------------------------------------------
@@ -223,7 +220,7 @@ async def _end_upload(
     ended = await connection.execute(_END_UPLOAD, {"upload": number, "state": state.value, "file": file})
     if ended.rowcount == 0:
         return []
-    return (await connection.execute(_DROP_PARTS, {"upload": number})).scalars().all()
+    return (await connection.execute(_DROP_PARTS, {"upload": number})).scalars()
 
 
 async def _upload(connection: AsyncConnection, id_: str, owner: str | None) -> tuple[int, Upload]:
@@ -231,6 +228,6 @@ async def _upload(connection: AsyncConnection, id_: str, owner: str | None) -> t
     return row.number, _as_upload(row)
 
 
-def _as_upload(row: Row[Any]) -> Upload:
+def _as_upload(row: Row) -> Upload:
     _, id_, owner, state, *rest = tuple(row)
     return Upload(id_, owner, UploadState(state), *rest)

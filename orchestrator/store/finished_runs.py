@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.store.run_rows import RUN, as_run
 
@@ -16,23 +15,23 @@ if TYPE_CHECKING:
     from orchestrator.store.database import Database
 
 # The latest run over the whole source, and later ones, which have only a part of it.
-_SINCE_WHOLE = text(f"""
+_SINCE_WHOLE = f"""
 {RUN} WHERE j.name = :job AND r.state = 'finished' AND r.id >= coalesce(
     (SELECT max(w.id) FROM run w JOIN job k ON k.id = w.job_id WHERE k.name = :job AND w.state = 'finished'
      AND w.spec ->> 'limit' IS NULL AND NOT coalesce(w.spec ->> 'incremental', 0)), 0)
 ORDER BY r.id
-""")
-_FINISHED_AT = text("SELECT finished_at FROM run WHERE id = :run AND state = 'finished'")
-_VERSION = text("""
+"""
+_FINISHED_AT = "SELECT finished_at FROM run WHERE id = :run AND state = 'finished'"
+_VERSION = """
 SELECT r.id, r.finished_at, j.parse, coalesce(sum(c.completed), 0), coalesce(sum(c.discarded), 0)
 FROM run r JOIN job j ON j.id = r.job_id LEFT JOIN chunk c ON c.run_id = r.id
 WHERE r.state = 'finished' AND r.id IN (SELECT value FROM json_each(:runs)) GROUP BY r.id ORDER BY r.id
-""")
-_IN_LATER_RUN = text("""
+"""
+_IN_LATER_RUN = """
 SELECT v.value FROM json_each(:ids) v WHERE EXISTS (
     SELECT 1 FROM item i CROSS JOIN member m ON m.item_key = i.key AND m.run_id > :run AND m.run_id <= :last
     JOIN run r ON r.id = m.run_id AND r.state = 'finished' WHERE i.job_id = :job AND i.item_id = v.value)
-""")
+"""
 
 
 class FinishedRuns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.store.causes import IS_ALIKE, cause_of
 from orchestrator.store.chunks import RECOUNT, WITH_ITEMS
@@ -14,7 +13,7 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from orchestrator.store.connection import AsyncConnection
 
 # A row that could not be read stays discarded: nothing but a changed source can help it.
 _FORGIVABLE = f"""
@@ -22,18 +21,18 @@ SELECT r.item_key FROM result r
 JOIN item i ON i.key = r.item_key AND i.request IS NOT NULL
 JOIN member m ON m.item_key = r.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
 """
-_ALL = text(f"{_FORGIVABLE} WHERE r.outcome = 'discarded'")
-_ALIKE = text(f"""{_FORGIVABLE}
+_ALL = f"{_FORGIVABLE} WHERE r.outcome = 'discarded'"
+_ALIKE = f"""{_FORGIVABLE}
 JOIN attempt a ON a.item_key = r.item_key AND a.number = r.attempts WHERE r.outcome = 'discarded' AND {IS_ALIKE}
-""")
-_FORGIVE = text("""
+"""
+_FORGIVE = """
 UPDATE item SET forgiven = coalesce((SELECT max(number) FROM attempt a WHERE a.item_key = item.key), 0)
 WHERE key IN (SELECT value FROM json_each(:keys))
-""")
-_FORGET_DELIVERED = text("""
+"""
+_FORGET_DELIVERED = """
 DELETE FROM delivered_item WHERE (job_id, item_id, hash) IN
 (SELECT i.job_id, i.item_id, i.hash FROM item i WHERE i.key IN (SELECT value FROM json_each(:keys)))
-""")
+"""
 REOPEN = f"""
 UPDATE chunk SET state = iif(state = 'done', 'available', state)
 WHERE run_id = :run AND id IN ({WITH_ITEMS}) RETURNING id
@@ -59,6 +58,6 @@ async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: in
     values = {"keys": orjson.dumps(list(keys)).decode(), "run": asked_by}
     await connection.execute(_FORGIVE, values)
     await connection.execute(_FORGET_DELIVERED, values)
-    reopened = (await connection.exec_driver_sql(REOPEN, values)).all()
-    await connection.exec_driver_sql(RECOUNT, values)
+    reopened = (await connection.execute(REOPEN, values)).all()
+    await connection.execute(RECOUNT, values)
     return bool(reopened)

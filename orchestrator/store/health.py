@@ -12,7 +12,7 @@ from orchestrator.store.migrate import HEAD
 from orchestrator.store.processes import Process
 from orchestrator.store.run_rows import IS_OWED
 from orchestrator.store.sqlite import DRIVER, OCTETS
-from orchestrator.store.tables import METADATA
+from orchestrator.store.tables import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,10 +157,15 @@ def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:
 
 def _odd_tables(connection: Any) -> tuple[str, ...]:
     """Tables with wrong column names, which SQLite's own check accepts."""
+    with closing(DRIVER.connect(":memory:")) as model:
+        for statement in statements():
+            model.execute(statement)
+        tables = _column(model, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        columns = {table: _column(model, _COLUMNS, table) for table in tables}
     return tuple(
-        f"the columns of table {table.name} are not those of a ledger"
-        for table in METADATA.sorted_tables
-        if {*_column(connection, f"SELECT name FROM pragma_table_info('{table.name}')")} != {*table.columns.keys()}
+        f"the columns of table {table} are not those of a ledger"
+        for table, names in columns.items()
+        if set(_column(connection, _COLUMNS, table)) != set(names)
     )
 
 
@@ -188,6 +193,7 @@ _WRONG += [
     (table, f"NOT ({' AND '.join(f'coalesce(json_valid({column}), 1)' for column in columns)}) LIMIT 1")
     for table, columns in _JSON.items()
 ]
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _LIVING = "SELECT id, host, pid, pid_started, lease_until FROM process WHERE state = 'live'"
 _NEWEST = """
 SELECT max(at) FROM (
@@ -252,5 +258,5 @@ def _contents(connection: Any) -> dict[str, Any]:
     }
 
 
-def _column(connection: Any, sql: str) -> list[Any]:
-    return [row[0] for row in connection.execute(sql)]
+def _column(connection: Any, sql: str, *values: object) -> list[Any]:
+    return [row[0] for row in connection.execute(sql, values)]

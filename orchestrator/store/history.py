@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.report_data import AwakeWindow, Broken, Lapse, Ran, User
@@ -16,8 +15,6 @@ from orchestrator.store.run_rows import HELD_BY_A_PROCESS, IS_OWED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from sqlalchemy import TextClause
 
     from orchestrator.store.database import Database
 
@@ -30,26 +27,26 @@ SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_
        {IS_OWED} AS owes_news, r.rate, r.concurrency
 FROM run r JOIN job j ON j.id = r.job_id
 """
-_RUNS = text(f"""{_RUN}
+_RUNS = f"""{_RUN}
 WHERE r.holder IS NOT NULL OR {IS_OWED} OR r.left_at >= :since OR r.started_at >= :since
    OR EXISTS (SELECT 1 FROM reading g WHERE g.run_id = r.id AND g.at >= :since)
 ORDER BY r.id
-""")
-_ONE = text(f"{_RUN} WHERE r.id = :run")
-_EXECUTING = text(f"{_RUN} WHERE r.id IN ({HELD_BY_A_PROCESS}) ORDER BY r.id")
+"""
+_ONE = f"{_RUN} WHERE r.id = :run"
+_EXECUTING = f"{_RUN} WHERE r.id IN ({HELD_BY_A_PROCESS}) ORDER BY r.id"
 # The newest first: most ledgers have more runs than anyone looks at.
-_TROUBLED = text(f"""{_RUN}
+_TROUBLED = f"""{_RUN}
 WHERE r.holder IS NULL AND coalesce(r.left_at, r.created_at) >= :since
 AND (r.state IN ('failed', 'stopped', 'open', 'ingesting') AND r.due_at IS NULL
      OR r.state <> 'superseded' AND EXISTS (SELECT 1 FROM chunk c WHERE c.run_id = r.id AND c.discarded > 0))
 ORDER BY r.id DESC LIMIT :limit
-""")
-_BEFORE = text("""
+"""
+_BEFORE = """
 SELECT b.id, b.created_at FROM run r JOIN run b ON b.job_id = r.job_id AND b.id < r.id
 WHERE r.id = :run
 AND EXISTS (SELECT 1 FROM reading g WHERE g.run_id = b.id AND g.completed + g.discarded > 0)
 ORDER BY b.id DESC LIMIT 1
-""")
+"""
 _WINDOW = """
 SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by,
        w.looked_at, w.seen, w.said, w.id,
@@ -57,26 +54,26 @@ SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at)
         ORDER BY h.until IS NULL DESC, h.until DESC LIMIT 1)
 FROM awake_window w
 """
-_WINDOWS = text(f"""{_WINDOW} WHERE w.id IN (
+_WINDOWS = f"""{_WINDOW} WHERE w.id IN (
     SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x
                     WHERE x.state <> 'closed' OR x.closed_at >= :since GROUP BY x.endpoint)
-) ORDER BY w.endpoint""")
-_LATEST_WINDOWS = text(f"""{_WINDOW}
+) ORDER BY w.endpoint"""
+_LATEST_WINDOWS = f"""{_WINDOW}
 WHERE w.state <> 'closed' OR w.closed_at >= :since ORDER BY w.opened_at DESC LIMIT :limit
-""")
-_WINDOWS_OF_RUN = text(f"""{_WINDOW} WHERE w.id IN (
+"""
+_WINDOWS_OF_RUN = f"""{_WINDOW} WHERE w.id IN (
     SELECT id FROM (SELECT x.id, max(x.opened_at) FROM awake_window x JOIN hold h ON h.window_id = x.id
                     WHERE h.run_id = :run GROUP BY x.endpoint)
-) OR w.state <> 'closed' ORDER BY w.endpoint, w.id""")
-_USERS = text(f"""
+) OR w.state <> 'closed' ORDER BY w.endpoint, w.id"""
+_USERS = f"""
 SELECT h.window_id, p.pid, h.run_id, h.job, h.kept_by, h.expires_at
 FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
 WHERE w.state <> 'closed' AND h.until IS NULL AND (h.kept_by IS NULL AND p.state = 'live' OR {STANDS}) ORDER BY h.id
-""")
-_LAPSES = text("""
+"""
+_LAPSES = """
 SELECT s.job, t.outcome, count(*), min(t.slot), max(t.slot) FROM slot t JOIN schedule s ON s.id = t.schedule_id
 WHERE t.at >= :since AND t.outcome <> 'fired' GROUP BY s.job, t.outcome ORDER BY s.job, t.outcome
-""")
+"""
 
 
 class History:
@@ -124,7 +121,7 @@ class History:
         """All windows that were open since then, each with its id, the latest first: at most so many."""
         return await self._windows(_LATEST_WINDOWS, {"since": since, "limit": limit})
 
-    async def _windows(self, statement: TextClause, values: Mapping[str, object]) -> list[tuple[int, AwakeWindow]]:
+    async def _windows(self, statement: str, values: Mapping[str, object]) -> list[tuple[int, AwakeWindow]]:
         async with self._database.read() as connection:
             rows = (await connection.execute(statement, values)).all()
             users = (await connection.execute(_USERS, {"now": time.time()})).all()
@@ -138,7 +135,7 @@ class History:
     async def broken(self) -> list[Broken]:
         """Job files that could not be loaded when they were last looked at."""
         async with self._database.read() as connection:
-            rows = await connection.execute(text("SELECT path, error, at FROM broken_file ORDER BY path"))
+            rows = await connection.execute("SELECT path, error, at FROM broken_file ORDER BY path")
             return [Broken(*row) for row in rows]
 
 

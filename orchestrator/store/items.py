@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio.lowlevel
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.errors import RequestFailed
+    from orchestrator.store.connection import AsyncConnection
     from orchestrator.store.database import Database
 
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
@@ -59,15 +57,15 @@ class Settlement:
     seconds: float
 
 
-_LEASE = text("""
+_LEASE = """
 UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
 WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT :chunks)
 RETURNING id, token, lo, hi
-""")
+"""
 # Seconds for which the item of an attempt still has to wait: never more than was written, so that no item waits longer
 # because a clock was set back.
 LEFT = f"min(a.available_at - :now, a.available_at - a.at, {LONGEST})"
-_ITEMS_OF_CHUNK = text(f"""
+_ITEMS_OF_CHUNK = f"""
 SELECT i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
        (SELECT {LEFT} FROM attempt a WHERE a.item_key = i.key ORDER BY a.number DESC LIMIT 1),
@@ -77,7 +75,7 @@ FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key
 LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
 ORDER BY m.id
-""")
+"""
 # A process that lost its lease may add an answer (inference is idempotent) but no failure: its token must be current.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
 _RECORD_FAILURES = f"""
@@ -98,17 +96,17 @@ _KEEP = "ON CONFLICT DO NOTHING"
 _PROGRESS = """
 UPDATE chunk SET strikes = 0 WHERE id = :chunk AND token = :token AND state = 'leased' AND strikes > 0
 """
-_ANSWERED = text(f"""
+_ANSWERED = f"""
 SELECT i.request FROM member m JOIN result r ON r.item_key = m.item_key AND r.outcome = 'completed'
 JOIN item i ON i.key = m.item_key
 WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} LIMIT :most
-""")
-_RELEASE = text("UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'")
-_EXPIRE = text("""
+"""
+_RELEASE = "UPDATE chunk SET state = 'available', holder = NULL WHERE holder = :process AND state = 'leased'"
+_EXPIRE = """
 UPDATE chunk SET state = 'available', holder = NULL, strikes = strikes + 1
 WHERE holder = :process AND state = 'leased'
 RETURNING id, run_id, lo, hi, strikes
-""")
+"""
 
 
 class Items:
@@ -136,7 +134,7 @@ class Items:
                 lease = Lease(chunk, token)
                 claimed.append(Leased(lease, [_item(lease, row) for row in rows]))
                 if not claimed[-1].items:
-                    await connection.exec_driver_sql(CLOSE, {"chunk": chunk, "token": token})
+                    await connection.execute(CLOSE, {"chunk": chunk, "token": token})
             reached("before lease")
         reached("after lease")
         return claimed
@@ -278,7 +276,7 @@ async def _isolate(connection: AsyncConnection, run_id: int, chunk: int, lo: int
     where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
     if hi - lo > 1:
         middle = (lo + hi) // 2
-        await connection.execute(text("DELETE FROM chunk WHERE id = :chunk"), {"chunk": chunk})
+        await connection.execute("DELETE FROM chunk WHERE id = :chunk", {"chunk": chunk})
         for part in ((lo, middle), (middle, hi)):
             await open_chunk(connection, run_id, *part, strikes=STRIKES - 1)
         return
@@ -292,15 +290,15 @@ async def _isolate(connection: AsyncConnection, run_id: int, chunk: int, lo: int
         }
         await connection.execute(_CRASHED_ATTEMPT, what)
         await connection.execute(_CRASHED_RESULT, what)
-        await connection.exec_driver_sql(RECOUNT, {"keys": _json([key])})
-    await connection.exec_driver_sql(CLOSE_IF_SETTLED, {"chunk": chunk})
+        await connection.execute(RECOUNT, {"keys": _json([key])})
+    await connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 
-_CRASHED_ATTEMPT = text("""
+_CRASHED_ATTEMPT = """
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 VALUES (:key, :number, 'discarded', :kind, :message, 0.0, :now)
-""")
-_CRASHED_RESULT = text(f"""
+"""
+_CRASHED_RESULT = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at) VALUES (:key, 'discarded', :number, 0.0, :now)
 {REPLACE_FORGIVEN}
-""")
+"""

@@ -6,8 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 from orchestrator.domain.metrics import AwakeTotal, LedgerMetrics
 from orchestrator.domain.running_totals import Total
 from orchestrator.store.running_totals import BILLED, read_totals
@@ -16,32 +14,31 @@ from orchestrator.store.windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection
-
     from orchestrator.domain.running_totals import RunningTotals
+    from orchestrator.store.connection import Connection
     from orchestrator.store.database import Database
 
 # Each looks only at what is open, so that a long past costs nothing.
-_ITEMS = text("""
+_ITEMS = """
 SELECT c.state, sum(c.hi - c.lo - c.completed - c.discarded) FROM (
     SELECT * FROM chunk INDEXED BY ix_chunk_available WHERE state = 'available'
     UNION ALL SELECT * FROM chunk INDEXED BY ix_chunk_leased WHERE state = 'leased') c
 JOIN run r ON r.id = c.run_id WHERE r.state NOT IN ('finished', 'cancelled', 'superseded') GROUP BY c.state
-""")
-_EXECUTING = text("""
+"""
+_EXECUTING = """
 SELECT count(*), coalesce(sum((
     SELECT g.in_flight FROM reading g WHERE g.run_id = r.id AND g.process_id = r.holder ORDER BY g.at DESC LIMIT 1)), 0)
 FROM run r INDEXED BY ix_run_holder JOIN process p ON p.id = r.holder
 WHERE r.holder IS NOT NULL AND p.state = 'live' AND p.lease_until > :now
-""")
-_QUEUE = text("""
+"""
+_QUEUE = """
 SELECT iif(held, 'held', iif(due_at <= :now, 'due', 'later')) AS state, count(*)
 FROM run INDEXED BY ix_run_queued WHERE due_at IS NOT NULL AND holder IS NULL GROUP BY 1
-""")
-_AWAKE = text(f"""
+"""
+_AWAKE = f"""
 SELECT w.endpoint, sum({BILLED}), sum({BILLED} * w.price_per_hour / 3600.0), max(w.state <> 'closed')
 FROM awake_window w GROUP BY w.endpoint
-""")
+"""
 
 
 class Metrics:

@@ -10,20 +10,19 @@ from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import OperationalError
-
 from orchestrator.domain.errors import LedgerError
-from orchestrator.store.connections import make_blocking_engine
+from orchestrator.store.connections import connect
 from orchestrator.store.ledger_file import held_open
 from orchestrator.store.private import create_private
 from orchestrator.store.processes import LIVE, Process
 from orchestrator.store.sqlite import DRIVER
-from orchestrator.store.tables import METADATA
+from orchestrator.store.tables import statements
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Callable
 
     from orchestrator.store.busy_timeout import BusyTimeout
+    from orchestrator.store.connection import Connection
 
 HEAD = "0009"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
@@ -40,8 +39,8 @@ def migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     while True:
         try:
             return _migrate(path, busy_timeout)
-        except OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() > until:
+        except DRIVER.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
                 raise
             time.sleep(_AGAIN)
 
@@ -52,27 +51,23 @@ def _migrate(path: Path, busy_timeout: BusyTimeout) -> None:
     revision, foreign = _look(path, busy_timeout)
     if revision == HEAD:
         return
-    engine = make_blocking_engine(path, busy_timeout)
-    try:
-        if foreign:
-            raise LedgerError(f"{path} is another program's database, not a ledger; name another one with --db")
-        if revision is not None and revision > HEAD:
-            raise LedgerError(
-                f"ledger {path} was written by a newer version of orchestrator (schema {revision}, this one knows "
-                f"{HEAD}); upgrade orchestrator, or name another ledger with --db"
-            )
+    if foreign:
+        raise LedgerError(f"{path} is another program's database, not a ledger; name another one with --db")
+    if revision is not None and revision > HEAD:
+        raise LedgerError(
+            f"ledger {path} was written by a newer version of orchestrator (schema {revision}, this one knows "
+            f"{HEAD}); upgrade orchestrator, or name another ledger with --db"
+        )
+    with closing(connect(path, busy_timeout, writer=True)) as connection:
         if revision is not None:
-            with engine.begin() as connection:
+            with connection.transaction():
                 _refuse_while_used(connection, path)
             _back_up(path, path.with_name(f"{path.name}.before-{HEAD}"))
-        with engine.begin() as connection:
-            if revision is not None:
-                _refuse_while_used(connection, path)
-                _upgrade(connection)
-            elif _revision(connection) is None:  # else another process has created it in the meantime
+            upgrade(connection, check=lambda: _refuse_while_used(connection, path))
+            return
+        with connection.transaction():
+            if _revision(connection) is None:  # else another process has created it in the meantime
                 _create(connection)
-    finally:
-        engine.dispose()
 
 
 def _look(path: Path, busy_timeout: BusyTimeout) -> tuple[str | None, bool]:
@@ -80,13 +75,9 @@ def _look(path: Path, busy_timeout: BusyTimeout) -> tuple[str | None, bool]:
 
     This only reads: commands that only look work while another process holds the write lock.
     """
-    engine = make_blocking_engine(path, busy_timeout, writer=False)
-    try:
-        with engine.begin() as connection:
-            revision = _revision(connection)
-            return revision, revision is None and _has_tables(connection)
-    finally:
-        engine.dispose()
+    with closing(connect(path, busy_timeout, writer=False)) as connection, connection.transaction():
+        revision = _revision(connection)
+        return revision, revision is None and _has_tables(connection)
 
 
 def _refuse_foreign_file(path: Path) -> None:
@@ -104,7 +95,7 @@ def _refuse_foreign_file(path: Path) -> None:
 
 def _refuse_while_used(connection: Connection, path: Path) -> None:
     """Raise `LedgerError` if processes of the older version are at work: their next commit would fail."""
-    living = [one for row in connection.exec_driver_sql(LIVE) if not (one := Process(*row)).is_dead()]
+    living = [one for row in connection.execute(LIVE) if not (one := Process(*row)).is_dead()]
     if living:
         users = ", ".join(map(str, living))
         raise LedgerError(
@@ -114,14 +105,14 @@ def _refuse_while_used(connection: Connection, path: Path) -> None:
 
 
 def _has_tables(connection: Connection) -> bool:
-    return bool(connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar())
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master").scalar_one())
 
 
 def _revision(connection: Connection) -> str | None:
-    made = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar()
+    made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar_one()
     if not made:
         return None
-    revision: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    revision: str | None = connection.execute("SELECT version_num FROM alembic_version").scalar_one_or_none()
     return revision
 
 
@@ -133,23 +124,30 @@ def _back_up(path: Path, copy: Path) -> None:
 
 def _create(connection: Connection) -> None:
     """What all migrations together would make (a test compares them), without importing Alembic."""
-    METADATA.create_all(connection, checkfirst=False)
-    connection.exec_driver_sql(
+    for statement in statements():
+        connection.execute(statement)
+    connection.execute(
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
-    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
-    connection.exec_driver_sql(f"PRAGMA user_version = {1 + randbelow(2**31 - 1)}")  # its own: see `LedgerFile`
+    connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    connection.execute(f"PRAGMA user_version = {1 + randbelow(2**31 - 1)}")  # its own: see `LedgerFile`
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = HEAD, check: Callable[[], None] = lambda: None) -> None:
+    """Upgrade the schema to a revision in one transaction, which calls `check` first."""
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import StaticPool
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    engine = create_engine("sqlite://", module=DRIVER, creator=lambda: connection.driver, poolclass=StaticPool)
+    event.listen(engine, "begin", lambda _: connection.begin())
+    with engine.begin() as config.attributes["connection"]:
+        check()
+        command.upgrade(config, revision)
 
 
 def migrations_folder() -> Path:

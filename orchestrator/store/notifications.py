@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.run import RunState
 from orchestrator.store.run_rows import IS_OWED
@@ -27,16 +26,16 @@ OWING = "iif(coalesce(json_extract(notification, '$.owed'), 0), notification, js
 _FREE = """
 NOT EXISTS (SELECT 1 FROM process p WHERE p.id = json_extract(r.notification, '$.by') AND p.state = 'live')
 """
-_OWE = text(f"UPDATE run SET notification = {OWING} WHERE id = :run RETURNING json_extract(notification, '$.id')")
-_OWED = text(f"""
+_OWE = f"UPDATE run SET notification = {OWING} WHERE id = :run RETURNING json_extract(notification, '$.id')"
+_OWED = f"""
 SELECT r.id, r.state, json_extract(r.notification, '$.id') FROM run r JOIN job j ON j.id = r.job_id
 WHERE (:job IS NULL OR j.name = :job) AND (:but IS NULL OR j.name <> :but) AND {IS_OWED} AND {_FREE} ORDER BY r.id
-""")
-_TAKE = text(f"""
+"""
+_TAKE = f"""
 UPDATE run AS r SET notification = json_set(notification, '$.by', :process) WHERE r.id = :run AND {IS_OWED} AND {_FREE}
-""")
-_GIVE_UP = text(f"UPDATE run AS r SET notification = :done WHERE r.id = :run AND {IS_OWED} AND {_FREE}")
-_NOTE = text("UPDATE run SET notification = :done WHERE id = :run")
+"""
+_GIVE_UP = f"UPDATE run AS r SET notification = :done WHERE r.id = :run AND {IS_OWED} AND {_FREE}"
+_NOTE = "UPDATE run SET notification = :done WHERE id = :run"
 
 
 class Notifications:

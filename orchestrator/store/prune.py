@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import orjson
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.domain.moment import DAY
 from orchestrator.run_log import forget_logs
@@ -26,8 +25,7 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import Connection, TextClause
-
+    from orchestrator.store.connection import Connection
     from orchestrator.store.database import Database
     from orchestrator.store.store import Store
 
@@ -66,100 +64,98 @@ _SPARED = " ".join(
     f"AND r.id IS NOT ({_LATEST_OF_JOB.format(state=state)})"
     for state in ("<> 'superseded'", "= 'finished'", "= 'finished' AND k.spec ->> 'limit' IS NULL")
 )
-_EVERY_ENDED = text(f"{_ENDED} ORDER BY r.id")
+_EVERY_ENDED = f"{_ENDED} ORDER BY r.id"
 # A batch that names no job has one of its own, which has no next run. A user may give a run its job's name as its key.
 _OWN_JOB = "r.key GLOB 'batch_*' AND r.key = (SELECT j.name FROM job j WHERE j.id = r.job_id)"
-_EVERY_SPARE = text(f"{_ENDED} AND ({_OWN_JOB} OR (true {_SPARED})) ORDER BY r.id")
+_EVERY_SPARE = f"{_ENDED} AND ({_OWN_JOB} OR (true {_SPARED})) ORDER BY r.id"
 # From now on no process takes the run, so a run whose deletion was interrupted is never continued.
-_CONDEMN = text("""
+_CONDEMN = """
 UPDATE run SET state = 'superseded' WHERE id = :run AND finished_at < :moment AND holder IS NULL AND due_at IS NULL
-""")
-_MEMBERS = text(f"""
+"""
+_MEMBERS = f"""
 SELECT m.id, coalesce({OCTETS}(i.request), 0) + coalesce({OCTETS}(s.output), 0) + coalesce({OCTETS}(s.answer), 0)
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result s ON s.item_key = m.item_key
 WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT :rows
-""")
-_KEYS = text("SELECT item_key FROM member WHERE id >= :first AND id <= :last")
-_DROP_MEMBERS = text("DELETE FROM member WHERE id >= :first AND id <= :last")
-_ORPHANS = text("""
+"""
+_KEYS = "SELECT item_key FROM member WHERE id >= :first AND id <= :last"
+_DROP_MEMBERS = "DELETE FROM member WHERE id >= :first AND id <= :last"
+_ORPHANS = """
 SELECT v.value FROM json_each(:keys) v WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.item_key = v.value)
-""")
+"""
 # What a job delivered before it became incremental is recorded only by its runs; keep a record of its own.
-_REMEMBERED = text("""
+_REMEMBERED = """
 SELECT r.id FROM run r WHERE r.id = :run AND r.delivered_at IS NOT NULL
 AND (SELECT k.spec ->> 'incremental' FROM run k WHERE k.job_id = r.job_id ORDER BY k.id DESC LIMIT 1)
-""")
-_REMEMBER = text("""
+"""
+_REMEMBER = """
 INSERT INTO delivered_item (job_id, item_id, hash)
 SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
 WHERE m.id >= :first AND m.id <= :last ON CONFLICT DO NOTHING
-""")
+"""
 _DROP_ITEMS = tuple(
-    text(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))")
+    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))"
     for table, column in (("result", "item_key"), ("attempt", "item_key"), ("item", "key"))
 )
-_DROP_CHUNKS = text("DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE run_id = :run LIMIT :rows)")
-_DROP_READINGS = text("""
+_DROP_CHUNKS = "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE run_id = :run LIMIT :rows)"
+_DROP_READINGS = """
 DELETE FROM reading WHERE run_id = :run AND at IN
 (SELECT at FROM reading WHERE run_id = :run AND at < :moment ORDER BY at LIMIT :rows)
-""")
+"""
 _DROP_RUN = (
-    text(f"""
+    f"""
     DELETE FROM job WHERE id = (SELECT r.job_id FROM run r WHERE r.id = :run AND {_OWN_JOB})
     AND NOT EXISTS (SELECT 1 FROM run o WHERE o.job_id = job.id AND o.id <> :run)
     AND NOT EXISTS (SELECT 1 FROM item i WHERE i.job_id = job.id)
-    """),
+    """,
     *(
-        text(f"DELETE FROM {table} WHERE {column} = :run")
+        f"DELETE FROM {table} WHERE {column} = :run"
         for table, column in (("uses", "run_id"), ("wait", "run_id"), ("wait", "for_run"), ("run", "id"))
     ),
 )
-_NEXT_READ = text("SELECT min(run_id) FROM reading WHERE run_id > :after")
-_SCHEDULES = text("SELECT id, catch_up_window FROM schedule")
-_DROP_SLOTS = text("""
+_NEXT_READ = "SELECT min(run_id) FROM reading WHERE run_id > :after"
+_SCHEDULES = "SELECT id, catch_up_window FROM schedule"
+_DROP_SLOTS = """
 DELETE FROM slot WHERE schedule_id = :schedule AND slot IN
 (SELECT slot FROM slot WHERE schedule_id = :schedule AND slot < :moment ORDER BY slot LIMIT :rows)
-""")
-_WINDOWS = text("""
+"""
+_WINDOWS = """
 SELECT id FROM awake_window WHERE opened_at < :moment AND state = 'closed' AND closed_at < :moment
 ORDER BY opened_at LIMIT :rows
-""")
+"""
 _DROP_WINDOWS = tuple(
-    text(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))")
+    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))"
     for table, column in (("hold", "window_id"), ("awake_window", "id"))
 )
-_BATCHES = text("SELECT number FROM batch WHERE ended_at < :moment ORDER BY number LIMIT :rows")
+_BATCHES = "SELECT number FROM batch WHERE ended_at < :moment ORDER BY number LIMIT :rows"
 _DROP_BATCHES = (
-    text("""
+    """
     DELETE FROM file WHERE expires_at IS NULL AND id IN (
         SELECT output_file_id FROM batch WHERE number IN (SELECT value FROM json_each(:keys))
         UNION SELECT error_file_id FROM batch WHERE number IN (SELECT value FROM json_each(:keys)))
-    """),
-    text("DELETE FROM batch WHERE number IN (SELECT value FROM json_each(:keys))"),
+    """,
+    "DELETE FROM batch WHERE number IN (SELECT value FROM json_each(:keys))",
 )
-_DROP_UPLOADS = text("""
+_DROP_UPLOADS = """
 DELETE FROM upload WHERE number IN (
     SELECT number FROM upload WHERE state <> 'pending' AND expires_at < :moment LIMIT :rows)
-""")
+"""
 # Nothing is written any more in the name of a process that was silent for so long, so nothing can come to refer to it.
-_SILENT = text("""
+_SILENT = """
 SELECT p.id FROM process p WHERE p.state <> 'live' AND p.lease_until < :moment AND p.started_at < :moment
 AND p.id NOT IN (
     SELECT holder FROM run WHERE holder IS NOT NULL UNION SELECT holder FROM chunk WHERE state = 'leased'
     UNION SELECT process_id FROM hold UNION SELECT process_id FROM reading)
-""")
-_DROP_PROCESSES = (text("DELETE FROM process WHERE id IN (SELECT value FROM json_each(:keys))"),)
-_DROP_TUNING = text("DELETE FROM tuning WHERE shape IN (SELECT shape FROM tuning WHERE at < :moment LIMIT :rows)")
-_DROP_BROKEN = text(
-    "DELETE FROM broken_file WHERE path IN (SELECT path FROM broken_file WHERE at < :moment LIMIT :rows)"
-)
-_DONE_BY = text("SELECT at FROM upkeep WHERE what = :what")
+"""
+_DROP_PROCESSES = ("DELETE FROM process WHERE id IN (SELECT value FROM json_each(:keys))",)
+_DROP_TUNING = "DELETE FROM tuning WHERE shape IN (SELECT shape FROM tuning WHERE at < :moment LIMIT :rows)"
+_DROP_BROKEN = "DELETE FROM broken_file WHERE path IN (SELECT path FROM broken_file WHERE at < :moment LIMIT :rows)"
+_DONE_BY = "SELECT at FROM upkeep WHERE what = :what"
 # a mark from the future is one of a clock that has gone back since
-_MARK = text("""
+_MARK = """
 INSERT INTO upkeep (what, at) VALUES (:what, :now)
 ON CONFLICT (what) DO UPDATE SET at = :now WHERE upkeep.at <= :now - :every OR upkeep.at > :now
-""")
-_UNMARK = text("DELETE FROM upkeep WHERE what = :what")
+"""
+_UNMARK = "DELETE FROM upkeep WHERE what = :what"
 
 
 async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
@@ -223,7 +219,7 @@ class _Pruning:
         self._database = database
         self._rows = FEWEST
 
-    async def runs(self, which: TextClause, moment: float) -> tuple[int, int]:
+    async def runs(self, which: str, moment: float) -> tuple[int, int]:
         """Delete these runs, and what only they have; gives how many runs and items."""
         items = runs = 0
         for run_id in await self._found(which, {"moment": moment}):
@@ -260,16 +256,14 @@ class _Pruning:
             ]
         )
 
-    async def plain(self, statement: TextClause, moment: float, **which: int) -> int:
+    async def plain(self, statement: str, moment: float, **which: int) -> int:
         """Delete what one statement selects, `:rows` at a time."""
         deleted = 0
         while step := await self._step(partial(_changed, statement, {"moment": moment, **which})):
             deleted += step
         return deleted
 
-    async def listed(
-        self, which: TextClause, drop: Sequence[TextClause], moment: float, *, first: Sequence[TextClause] = ()
-    ) -> int:
+    async def listed(self, which: str, drop: Sequence[str], moment: float, *, first: Sequence[str] = ()) -> int:
         """Delete rows whose ids are read first, because finding them takes longer than deleting them.
 
         `first`: statements in the same transactions, before these rows are gone.
@@ -286,7 +280,7 @@ class _Pruning:
         while True:
             async with self._database.read() as connection:
                 free, pages = [
-                    (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+                    (await connection.execute(f"PRAGMA {name}")).scalar_one()
                     for name in ("freelist_count", "page_count")
                 ]
             if not free or (roomy and free < max(pages * roomy, _SOME_PAGES)):
@@ -308,7 +302,7 @@ class _Pruning:
             last = number
         return {"first": members[0][0], "last": last}
 
-    async def _found(self, statement: TextClause, values: Mapping[str, object]) -> list[Any]:
+    async def _found(self, statement: str, values: Mapping[str, object]) -> list[Any]:
         async with self._database.read() as connection:
             return list((await connection.execute(statement, values)).scalars())
 
@@ -324,17 +318,17 @@ class _Pruning:
         return changed
 
 
-def _changed(statement: TextClause, values: Mapping[str, object], rows: int, connection: Connection) -> int:
+def _changed(statement: str, values: Mapping[str, object], rows: int, connection: Connection) -> int:
     return connection.execute(statement, {**values, "rows": rows}).rowcount
 
 
 def _drop_all(
-    statements: Sequence[TextClause],
+    statements: Sequence[str],
     values: Mapping[str, object],
     _rows: int,
     connection: Connection,
     *,
-    first: Sequence[TextClause] = (),
+    first: Sequence[str] = (),
 ) -> int:
     for statement in first:
         connection.execute(statement, values)
@@ -363,12 +357,7 @@ def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection,
 
 def _vacuum(pages: int, connection: Connection) -> int:
     """Return pages to the file system. Each fetched row frees one, so all must be fetched."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(f"PRAGMA incremental_vacuum({pages})")
-        return len(cursor.fetchall())
-    finally:
-        cursor.close()
+    return len(connection.execute(f"PRAGMA incremental_vacuum({pages})").all())
 
 
 def _json(keys: Sequence[int]) -> str:

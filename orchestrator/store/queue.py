@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
@@ -17,9 +16,8 @@ from orchestrator.store.notifications import OWING, new_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.queue import Claim, Submission
+    from orchestrator.store.connection import AsyncConnection
     from orchestrator.store.database import Database
 
 _ENDED = "('finished', 'cancelled', 'superseded')"
@@ -46,7 +44,7 @@ EXISTS (SELECT 1 FROM uses u CROSS JOIN run o CROSS JOIN uses v
         AND v.run_id = o.id AND v.endpoint = u.endpoint AND {and_it})
 """
 _ASKED = _USES_ITS_ENDPOINT.format(and_it=_TAKES_ROOM)
-_ASKED_BY_ANOTHER = text(
+_ASKED_BY_ANOTHER = (
     f"SELECT 1 FROM run r WHERE r.id = :run AND "
     f"{_USES_ITS_ENDPOINT.format(and_it=f'o.state NOT IN {_ENDED} AND {_BEGUN}')}"
 )
@@ -54,20 +52,20 @@ _AWAKE = """
 EXISTS (SELECT 1 FROM uses u JOIN awake_window w ON w.endpoint = u.endpoint AND w.state <> 'closed'
         WHERE u.run_id = r.id)
 """
-_NEXT = text(f"""
+_NEXT = f"""
 SELECT r.id, r.tries, r.settled_at_claim, r.why,
        (SELECT coalesce(sum(c.completed + c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS settled
 FROM run r INDEXED BY ix_run_queued
 WHERE {_FREE} AND NOT {_ASKED}
 ORDER BY r.priority DESC, (r.due_at < :now - {PATIENCE} OR {_AWAKE}) DESC, r.deadline IS NULL, r.deadline, r.id
 LIMIT 1
-""")
-_WITH_KEY = text(f"""
+"""
+_WITH_KEY = f"""
 SELECT id, key_hash, due_at IS NULL AND (
     state IN {_GONE} OR holder IS NULL AND (state <> 'finished' OR delivered_at IS NULL)
 ) AS over FROM run WHERE key = :key
-""")
-_COMING = text(f"""
+"""
+_COMING = f"""
 SELECT 1 FROM run r INDEXED BY ix_run_queued JOIN uses u ON u.run_id = r.id AND u.endpoint = :endpoint
 WHERE r.due_at IS NOT NULL AND r.id <> :run AND (
     (r.holder IS NOT NULL AND r.state NOT IN {_ENDED} AND NOT EXISTS (
@@ -75,37 +73,37 @@ WHERE r.due_at IS NOT NULL AND r.id <> :run AND (
         WHERE w.endpoint = u.endpoint AND w.state <> 'closed' AND h.run_id = r.id AND h.until IS NULL))
     OR (:free AND {_FREE} AND EXISTS (SELECT 1 FROM process d WHERE d.state = 'live' AND d.serves = 1))
 ) LIMIT 1
-""")
-_QUEUED = text("""
+"""
+_QUEUED = """
 SELECT r.id, j.name, r.state, r.due_at, r.priority, r.deadline, r.held, r.holder IS NOT NULL, r.created_at, r.tries,
        r.why
 FROM run r INDEXED BY ix_run_queued JOIN job j ON j.id = r.job_id WHERE r.due_at IS NOT NULL
 ORDER BY r.holder IS NULL, r.due_at > :now, r.priority DESC, r.deadline IS NULL, r.deadline, r.id
-""")
-_WAITS = text(f"""
+"""
+_WAITS = f"""
 SELECT w.run_id, w.for_run FROM run r INDEXED BY ix_run_queued
 JOIN wait w ON w.run_id = r.id JOIN run p ON p.id = w.for_run
 WHERE r.due_at IS NOT NULL AND {_STANDS_IN_THE_WAY} ORDER BY w.for_run
-""")
-_LATEST = text("""
+"""
+_LATEST = """
 SELECT r.id FROM run r JOIN job j ON j.id = r.job_id WHERE j.name = :job AND r.state <> 'superseded'
 ORDER BY r.id DESC LIMIT 1
-""")
+"""
 _STAND_IN = (
-    text(f"""
+    f"""
 UPDATE OR REPLACE wait SET for_run = :run
 WHERE any_end = 0 AND run_id IN (SELECT id FROM run INDEXED BY ix_run_queued WHERE due_at IS NOT NULL)
   AND EXISTS (SELECT 1 FROM run p JOIN run r ON r.id = :run AND r.job_id = p.job_id
               WHERE p.id = wait.for_run AND p.id < :run AND p.state IN {_GONE})
-"""),
-    text("DELETE FROM wait WHERE run_id = :run AND for_run = :run"),
+""",
+    "DELETE FROM wait WHERE run_id = :run AND for_run = :run",
 )
 # A finished run that could not be delivered stays finished.
-_FAIL = text(f"""
+_FAIL = f"""
 UPDATE run SET state = iif(state = 'finished', state, 'failed'), error = :why, due_at = NULL, left_at = :now,
     notification = iif(:owed, {OWING}, notification)
 WHERE id = :run AND holder IS :holder AND state NOT IN {_GONE}
-""")
+"""
 
 
 class Queue:
@@ -144,7 +142,7 @@ class Queue:
 
     async def requeue(self, claim: Claim, at: float, why: str, *, fruitless: bool) -> None:
         """Make a stopped run due again at `at`; do nothing if it is over, not queued, or held by another process."""
-        statement = text(
+        statement = (
             "UPDATE run SET due_at = :at, why = :why, tries = iif(:fruitless, tries, 0) "
             f"WHERE id = :run AND holder = :process AND due_at IS NOT NULL AND state NOT IN {_GONE}"
         )
@@ -156,7 +154,7 @@ class Queue:
 
     async def leave(self, claim: Claim) -> None:
         """Remove a run from the queue, so that no daemon takes it; do nothing if another process holds it."""
-        statement = text("UPDATE run SET due_at = NULL WHERE id = :run AND holder = :process")
+        statement = "UPDATE run SET due_at = NULL WHERE id = :run AND holder = :process"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
             reached("before leave")
@@ -172,8 +170,8 @@ class Queue:
 
     async def postpone(self, claim: Claim, why: str, now: float) -> None:
         """Requeue a run for which no process could be started, for longer each time."""
-        tries = text("SELECT tries FROM run WHERE id = :run")
-        statement = text(
+        tries = "SELECT tries FROM run WHERE id = :run"
+        statement = (
             "UPDATE run SET due_at = :at, why = :why "
             f"WHERE id = :run AND holder = :process AND due_at IS NOT NULL AND state NOT IN {_GONE}"
         )
@@ -184,13 +182,13 @@ class Queue:
 
     async def unclaim(self, claim: Claim) -> None:
         """Free a run whose process ended without an exit report, or never began."""
-        statement = text("UPDATE run SET holder = NULL WHERE id = :run AND holder = :process")
+        statement = "UPDATE run SET holder = NULL WHERE id = :run AND holder = :process"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": claim.run_id, "process": claim.process_id})
 
     async def explain(self, run_id: int, why: str, *, killed: bool) -> None:
         """Note why a free run is queued again; a reason that its process gave stays, unless the process was killed."""
-        statement = text(
+        statement = (
             "UPDATE run SET why = iif(:killed, :why, coalesce(why, :why)) "
             f"WHERE id = :run AND holder IS NULL AND due_at IS NOT NULL AND state NOT IN {_GONE}"
         )
@@ -199,7 +197,7 @@ class Queue:
 
     async def prioritize(self, run_id: int, priority: int) -> None:
         """Set a run's priority. Runs of a higher priority are taken first; the default is 0."""
-        statement = text("UPDATE run SET priority = :priority WHERE id = :run")
+        statement = "UPDATE run SET priority = :priority WHERE id = :run"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "priority": priority})
 
@@ -219,7 +217,7 @@ class Queue:
             waits = (await connection.execute(_WAITS)).all()
             endpoints = (
                 await connection.execute(
-                    text("SELECT run_id, endpoint FROM uses WHERE run_id IN (SELECT value FROM json_each(:runs))"),
+                    "SELECT run_id, endpoint FROM uses WHERE run_id IN (SELECT value FROM json_each(:runs))",
                     {"runs": orjson.dumps([row[0] for row in rows]).decode()},
                 )
             ).all()
@@ -227,7 +225,7 @@ class Queue:
 
     async def served(self) -> bool:
         """Whether a daemon that takes runs from the queue is alive."""
-        statement = text("SELECT 1 FROM process WHERE state = 'live' AND serves = 1 LIMIT 1")
+        statement = "SELECT 1 FROM process WHERE state = 'live' AND serves = 1 LIMIT 1"
         async with self._database.read() as connection:
             return (await connection.execute(statement)).one_or_none() is not None
 
@@ -236,16 +234,14 @@ class Queue:
 
         Runs that only deliver and pause do not, nor do runs whose job file takes long to load.
         """
-        statement = text(
-            f"SELECT count(*) FROM run o WHERE o.id IN (SELECT value FROM json_each(:runs)) AND {_TAKES_ROOM}"
-        )
+        statement = f"SELECT count(*) FROM run o WHERE o.id IN (SELECT value FROM json_each(:runs)) AND {_TAKES_ROOM}"
         async with self._database.read() as connection:
             count = await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode(), "now": now})
             return int(count.scalar_one())
 
     async def cancelled(self, run_ids: Sequence[int]) -> set[int]:
         """Those of these runs that have been cancelled."""
-        statement = text("SELECT id FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state = 'cancelled'")
+        statement = "SELECT id FROM run WHERE id IN (SELECT value FROM json_each(:runs)) AND state = 'cancelled'"
         async with self._database.read() as connection:
             return set((await connection.execute(statement, {"runs": orjson.dumps(list(run_ids)).decode()})).scalars())
 
@@ -257,7 +253,7 @@ async def _with_key(connection: AsyncConnection, submission: Submission) -> int 
     if holder is None:
         return None
     if holder.over:
-        await connection.execute(text("UPDATE run SET key = NULL, key_hash = NULL WHERE key = :key"), key)
+        await connection.execute("UPDATE run SET key = NULL, key_hash = NULL WHERE key = :key", key)
         return None
     if holder.key_hash != submission.key_hash:
         raise UsageError(
@@ -268,7 +264,7 @@ async def _with_key(connection: AsyncConnection, submission: Submission) -> int 
 
 
 async def _claim(connection: AsyncConnection, process_id: int, now: float) -> int | None:
-    claimed = text(
+    claimed = (
         "UPDATE run SET holder = :process, tries = :tries, settled_at_claim = :settled, due_at = :again, why = NULL "
         "WHERE id = :run AND holder IS NULL"
     )
@@ -286,9 +282,7 @@ async def _claim(connection: AsyncConnection, process_id: int, now: float) -> in
 
 async def insert_queued(connection: AsyncConnection, submission: Submission) -> int:
     """Insert a queued run; return its id. Its snapshot is made when it is executed."""
-    await connection.execute(
-        text("INSERT INTO job (name) VALUES (:job) ON CONFLICT DO NOTHING"), {"job": submission.job}
-    )
+    await connection.execute("INSERT INTO job (name) VALUES (:job) ON CONFLICT DO NOTHING", {"job": submission.job})
     values: Mapping[str, object] = {
         "job": submission.job,
         "spec": exact_json.dumps(submission.about).decode(),
@@ -299,7 +293,7 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
         "key": submission.key,
         "key_hash": submission.key_hash,
     }
-    statement = text(
+    statement = (
         "INSERT INTO run (job_id, state, fingerprint, spec, created_at, due_at, priority, deadline, key, key_hash) "
         "SELECT id, 'ingesting', '', :spec, :now, :due, :priority, :deadline, :key, :key_hash FROM job "
         "WHERE name = :job RETURNING id"
@@ -307,11 +301,11 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
     run_id = int((await connection.execute(statement, values)).scalar_one())
     for endpoint in sorted(set(submission.endpoints)):
         await connection.execute(
-            text("INSERT INTO uses (run_id, endpoint) VALUES (:run, :endpoint)"), {"run": run_id, "endpoint": endpoint}
+            "INSERT INTO uses (run_id, endpoint) VALUES (:run, :endpoint)", {"run": run_id, "endpoint": endpoint}
         )
     for other, any_end in submission.after:
         await connection.execute(
-            text(
+            (
                 "INSERT INTO wait (run_id, for_run, any_end) VALUES (:run, :other, :any_end) "
                 "ON CONFLICT (run_id, for_run) DO UPDATE SET any_end = min(any_end, excluded.any_end)"
             ),
@@ -322,14 +316,14 @@ async def insert_queued(connection: AsyncConnection, submission: Submission) -> 
 
 async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> None:
     """Run `new` replaces run `old` in the queue, and for the runs that wait for it."""
-    moved = text(
+    moved = (
         "UPDATE run SET (due_at, priority, deadline, key, key_hash, tries, settled_at_claim, held, concurrency) = "
         "(SELECT due_at, priority, deadline, :key, key_hash, tries, 0, held, concurrency FROM run WHERE id = :old) "
         "WHERE id = :new"
     )
     values: dict[str, object] = {"old": old, "new": new}
-    key = (await connection.execute(text("SELECT key FROM run WHERE id = :old"), values)).scalar_one()
-    await connection.execute(text("UPDATE run SET key = NULL WHERE id = :old"), values)
+    key = (await connection.execute("SELECT key FROM run WHERE id = :old", values)).scalar_one()
+    await connection.execute("UPDATE run SET key = NULL WHERE id = :old", values)
     await connection.execute(moved, values | {"key": key})
     for statement in (
         "UPDATE uses SET run_id = :new WHERE run_id = :old",
@@ -337,7 +331,7 @@ async def inherit_queued(connection: AsyncConnection, old: int, new: int) -> Non
         "UPDATE wait SET for_run = :new WHERE for_run = :old",
         "UPDATE run SET due_at = NULL WHERE id = :old",
     ):
-        await connection.execute(text(statement), values)
+        await connection.execute(statement, values)
 
 
 async def stand_in(connection: AsyncConnection, run_id: int) -> None:

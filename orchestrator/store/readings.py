@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.latency_histogram import LatencyHistogram
 from orchestrator.domain.readings import Reading
@@ -23,23 +22,23 @@ MOST = 4000  # readings of a run that are looked at: five and a half hours of th
 _COLUMNS = """at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency, latency_counts,
 commits, commit_seconds, lost"""
 # If a clock was set back to exactly this moment, the first reading stays.
-_NOTE = text(f"""
+_NOTE = f"""
 INSERT INTO reading (run_id, {_COLUMNS})
 VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency,
         :latency_counts, :commits, :commit_seconds, :lost)
 ON CONFLICT DO NOTHING
-""")
+"""
 # Each process's first and last one are always among them: the counters must add up.
 # Their moments are chosen first, because a row is long.
-_OF = text(f"""
+_OF = f"""
 SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at IN (
     SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS number FROM reading WHERE run_id = :run)
     WHERE number % ((SELECT count(*) FROM reading WHERE run_id = :run) / :most + 1) = 0
     UNION SELECT min(at) FROM reading WHERE run_id = :run GROUP BY process_id
     UNION SELECT max(at) FROM reading WHERE run_id = :run GROUP BY process_id
 ) ORDER BY at
-""")
-_AFTER = text(f"SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at > :at ORDER BY at")
+"""
+_AFTER = f"SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at > :at ORDER BY at"
 
 
 class Readings:

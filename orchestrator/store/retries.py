@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.queue import Submission
@@ -16,22 +14,21 @@ from orchestrator.store.run_rows import run_by_id
 from orchestrator.store.taking import refuse_while_executed, refuse_while_held, retried_by
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.run import Run
+    from orchestrator.store.connection import AsyncConnection
     from orchestrator.store.database import Database
 
 _CANNOT_GO_ON = {RunState.INGESTING, RunState.CANCELLED, RunState.SUPERSEDED}
 _OF_A_SUBMISSION = ("jobfile", "folder", "overrides", "limit", "reuse", "spec", "no_spec")  # what a process needs
-_DUE = text("""
+_DUE = """
 UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL, due_at = :now, tries = 0,
     why = NULL WHERE id = :run
-""")
-_TO_BEGIN = text("""
+"""
+_TO_BEGIN = """
 SELECT id FROM run WHERE job_id = :job AND due_at IS NOT NULL AND fingerprint = '' AND spec ->> 'limit' IS :limit
 AND state = 'ingesting' ORDER BY id DESC LIMIT 1
-""")
-_USES = text("INSERT INTO uses (run_id, endpoint) VALUES (:run, :endpoint) ON CONFLICT DO NOTHING")
+"""
+_USES = "INSERT INTO uses (run_id, endpoint) VALUES (:run, :endpoint) ON CONFLICT DO NOTHING"
 
 
 class Retries:
@@ -87,7 +84,7 @@ async def _make_due(connection: AsyncConnection, by: Run, now: float) -> None:
 
 async def _endpoints(connection: AsyncConnection, by: Run) -> list[str]:
     """Return the names of the endpoints that the run uses. A run that was never queued does not name its fallback."""
-    used = await connection.execute(text("SELECT endpoint FROM uses WHERE run_id = :run"), {"run": by.id})
+    used = await connection.execute("SELECT endpoint FROM uses WHERE run_id = :run", {"run": by.id})
     return list(used.scalars()) or str(by.spec.about.get("endpoint", "")).split(", ")
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.store.answers import refuse
@@ -37,11 +36,11 @@ class Part:
     notes: Mapping[int, str | None]
 
 
-_IDENTITIES = text("""
+_IDENTITIES = """
 SELECT DISTINCT j.id, j.name, r.spec -> '$.identity' FROM job j JOIN run r ON r.job_id = j.id
 WHERE j.name <> :job AND r.spec -> '$.identity' IS NOT NULL
-""")
-_ANSWERED = text(f"""
+"""
+_ANSWERED = f"""
 SELECT o.job_id, count(*) FROM json_each(:rows) v CROSS JOIN json_each(:others) j
 CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
 CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
@@ -49,17 +48,17 @@ WHERE NOT EXISTS (
     SELECT 1 FROM item i CROSS JOIN result r ON r.item_key = i.key
     WHERE i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1 AND {SETTLED})
 GROUP BY o.job_id
-""")
-_NEXT_CHUNK = text("""
+"""
+_NEXT_CHUNK = """
 SELECT id, lo, hi FROM chunk WHERE run_id = :run AND state = 'available' AND id > :after ORDER BY id LIMIT 1
-""")
-_ELSEWHERE = text(f"""
+"""
+_ELSEWHERE = f"""
 SELECT i.key, coalesce(s.answer, s.output), s.notes
 FROM member m CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 CROSS JOIN item o ON o.job_id = :other AND o.item_id = i.item_id AND o.hash = i.hash
 CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed'
 WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
-""")
+"""
 # Recorded as the next attempt, which took no time and no tokens.
 _ADOPT = f"""
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at, output, answer, notes)
@@ -79,7 +78,7 @@ class Reuse:
     async def named(self, names: Sequence[str], job: str) -> list[int]:
         """The ids of other jobs. `UsageError` if one is not in the ledger or is the job itself."""
         async with self._database.read() as connection:
-            rows = (await connection.execute(text("SELECT name, id FROM job"))).all() if names else []
+            rows = (await connection.execute("SELECT name, id FROM job")).all() if names else []
         others: dict[str, int] = {name: number for name, number in rows if name != job}
         if unknown := [name for name in names if name not in others]:
             what = "is this job itself" if unknown[0] == job else "is not in the ledger"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
 from orchestrator.domain.run import Plan, Run, RunState, Spec
@@ -12,38 +10,36 @@ from orchestrator.domain.run import Plan, Run, RunState, Spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import TextClause
-    from sqlalchemy.engine import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from orchestrator.store.connection import AsyncConnection, Row
 
 RUN_COLUMNS = """
 r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate, r.created_at,
 r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
 """
 RUN = f"SELECT {RUN_COLUMNS} FROM run r JOIN job j ON j.id = r.job_id"
-LATEST = text(f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1")
-LATEST_BEGUN = text(
+LATEST = f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1"
+LATEST_BEGUN = (
     f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' ORDER BY r.id DESC LIMIT 1"
 )
-LATEST_ALIKE = text(
+LATEST_ALIKE = (
     f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' AND r.fingerprint <> '' AND r.spec ->> 'limit' IS :limit "
     "ORDER BY r.id DESC LIMIT 1"
 )
-EXECUTED = text(f"{RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1")
-BY_ID = text(f"{RUN} WHERE r.id = :run")
-NEWEST = text(f"{RUN} ORDER BY r.id DESC LIMIT 1")
+EXECUTED = f"{RUN} WHERE r.holder IS NOT NULL AND j.name = :job AND r.delivered_at IS NULL LIMIT 1"
+BY_ID = f"{RUN} WHERE r.id = :run"
+NEWEST = f"{RUN} ORDER BY r.id DESC LIMIT 1"
 # The state is the word that people read; see `state_word`.
-PAGE = text(f"""{RUN}
+PAGE = f"""{RUN}
 WHERE r.id < :before AND (:job IS NULL OR r.job_id = (SELECT id FROM job WHERE name = :job)) AND (:state IS NULL OR
     iif(r.held AND r.state NOT IN ('finished', 'cancelled', 'superseded'), 'held',
         iif(r.holder IS NOT NULL, 'running', r.state)) = :state)
 ORDER BY r.id DESC LIMIT :limit
-""")
+"""
 # Few, however many runs there are.
 HELD_BY_A_PROCESS = "SELECT id FROM run INDEXED BY ix_run_holder WHERE holder IS NOT NULL"
-CURRENT = text(f"""{RUN} WHERE r.id IN (
+CURRENT = f"""{RUN} WHERE r.id IN (
     {HELD_BY_A_PROCESS} UNION ALL SELECT value FROM json_each(:also) UNION ALL SELECT id FROM run WHERE id > :newest)
-ORDER BY r.id LIMIT :limit""")
+ORDER BY r.id LIMIT :limit"""
 
 # Whether the hooks of run `r` are still to be called.
 IS_OWED = """
@@ -57,13 +53,13 @@ async def run_by_id(connection: AsyncConnection, run_id: int) -> Run:
     return as_run((await connection.execute(BY_ID, {"run": run_id})).one())
 
 
-async def find_run(connection: AsyncConnection, statement: TextClause, **values: object) -> Run | None:
+async def find_run(connection: AsyncConnection, statement: str, **values: object) -> Run | None:
     """The run that this statement selects, if there is one."""
     row = (await connection.execute(statement, values)).one_or_none()
     return None if row is None else as_run(row)
 
 
-def as_run(row: Row[Any]) -> Run:
+def as_run(row: Row) -> Run:
     """The run in this row."""
     plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
     return Run(

@@ -5,33 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.running_totals import RunningTotals, Total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.running_totals import TotalKey
+    from orchestrator.store.connection import AsyncConnection, Connection
 
 _ADD = "ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"
-_GROW = text(f"""
+_GROW = f"""
 INSERT INTO running_total (name, label, value) SELECT v.value ->> 0, v.value ->> 1, v.value ->> 2
 FROM json_each(:rows) v WHERE true {_ADD}
-""")
-_ALL = text("SELECT name, label, value FROM running_total")
+"""
+_ALL = "SELECT name, label, value FROM running_total"
 # How long an awake window `w` is billed, as in `bill`: from the resume until the endpoint was seen asleep.
 BILLED = "max(0.0, coalesce(w.closed_at, :now) - coalesce(w.resumed_at, w.opened_at))"
 # What closed windows cost, before they are deleted. `keys`: JSON, their ids.
 KEEP_COSTS = tuple(
-    text(f"""
+    f"""
     INSERT INTO running_total (name, label, value)
     SELECT '{total}', w.endpoint, sum({amount}) FROM awake_window w
     WHERE w.id IN (SELECT value FROM json_each(:keys)) AND {amount} IS NOT NULL GROUP BY w.endpoint {_ADD}
-    """)
+    """
     for total, amount in (
         (Total.AWAKE_SECONDS, BILLED.replace(":now", "w.closed_at")),
         (Total.DOLLARS, f"{BILLED.replace(':now', 'w.closed_at')} * w.price_per_hour / 3600.0"),

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import Fenced, UsageError
@@ -30,10 +29,9 @@ from orchestrator.store.taking import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Plan, Run, Spec
+    from orchestrator.store.connection import AsyncConnection
     from orchestrator.store.database import Database
 
 
@@ -45,7 +43,7 @@ class Tuned:
     batch_size: int | None = None
 
 
-_REOPEN = text(
+_REOPEN = (
     "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
     "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
 )
@@ -65,7 +63,7 @@ class Runs:
         `serves`: it is a daemon that takes runs from the queue.
         """
         values = {"host": host, "pid": pid, "started": pid_started, "lease": lease, "serves": serves}
-        statement = text(
+        statement = (
             "INSERT INTO process (host, pid, pid_started, started_at, lease_until, state, serves) "
             "VALUES (:host, :pid, :started, :now, :now + :lease, 'live', :serves) RETURNING id"
         )
@@ -79,8 +77,8 @@ class Runs:
 
         `Fenced` if another process has declared this one dead.
         """
-        alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
-        noted = text("UPDATE run SET rate = :rate, why = :why WHERE id = :run AND holder = :process")
+        alive = "UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'"
+        noted = "UPDATE run SET rate = :rate, why = :why WHERE id = :run AND holder = :process"
         values = {"process": process_id, "run": run_id, "rate": rate, "why": why}
         async with self._database.write() as connection:
             if (await connection.execute(alive, values | {"until": time.time() + lease})).rowcount == 0:
@@ -90,7 +88,7 @@ class Runs:
     async def controls(self, run_id: int) -> tuple[RunState, bool, int | None]:
         """The run's state, whether it is held, and how many requests a person wants in flight, if any was set."""
         async with self._database.read() as connection:
-            statement = text("SELECT state, held, concurrency FROM run WHERE id = :run")
+            statement = "SELECT state, held, concurrency FROM run WHERE id = :run"
             row = (await connection.execute(statement, {"run": run_id})).one()
         return RunState(row.state), bool(row.held), row.concurrency
 
@@ -98,11 +96,11 @@ class Runs:
         """Set what a person wants of a run: `held`, `concurrency`. Its process looks at them twice a second."""
         changes = ", ".join(f"{name} = :{name}" for name in ("held", "concurrency") if name in orders)
         async with self._database.write() as connection:
-            await connection.execute(text(f"UPDATE run SET {changes} WHERE id = :run"), {"run": run_id, **orders})
+            await connection.execute(f"UPDATE run SET {changes} WHERE id = :run", {"run": run_id, **orders})
 
     async def tuned(self, shape: str) -> Tuned:
         """The best values found for this shape of work so far."""
-        statement = text("SELECT concurrency, batch_size FROM tuning WHERE shape = :shape")
+        statement = "SELECT concurrency, batch_size FROM tuning WHERE shape = :shape"
         async with self._database.read() as connection:
             row = (await connection.execute(statement, {"shape": shape})).one_or_none()
             return Tuned() if row is None else Tuned(*row)
@@ -111,7 +109,7 @@ class Runs:
         """Store the best values found; those that are None stay unchanged."""
         if tuned == Tuned():
             return
-        statement = text(
+        statement = (
             "INSERT INTO tuning (shape, concurrency, batch_size, at) VALUES (:shape, :concurrency, :batch_size, :now) "
             "ON CONFLICT (shape) DO UPDATE SET concurrency = coalesce(:concurrency, concurrency), "
             "batch_size = coalesce(:batch_size, batch_size), at = :now"
@@ -121,7 +119,7 @@ class Runs:
 
     async def prolong(self, process_id: int, lease: float) -> bool:
         """Renew this process's lease; False if another process has declared this one dead."""
-        alive = text("UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'")
+        alive = "UPDATE process SET lease_until = :until WHERE id = :process AND state = 'live'"
         async with self._database.write() as connection:
             done = await connection.execute(alive, {"until": time.time() + lease, "process": process_id})
             return done.rowcount == 1
@@ -129,16 +127,14 @@ class Runs:
     async def living(self) -> list[Process]:
         """Processes that have neither ended nor been declared dead."""
         async with self._database.read() as connection:
-            rows = await connection.execute(text(LIVE))
+            rows = await connection.execute(LIVE)
             return [Process(*row) for row in rows]
 
     async def bury(self, process: Process) -> bool:
         """Declare a process dead and free its runs; do nothing if it has renewed its lease meanwhile."""
-        dead = text(
-            "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
-        )
-        freed = text("UPDATE run SET holder = NULL, rate = NULL WHERE holder = :process")
-        let_go = text("UPDATE hold SET until = :now WHERE process_id = :process AND until IS NULL AND kept_by IS NULL")
+        dead = "UPDATE process SET state = 'dead' WHERE id = :process AND state = 'live' AND lease_until = :lease_until"
+        freed = "UPDATE run SET holder = NULL, rate = NULL WHERE holder = :process"
+        let_go = "UPDATE hold SET until = :now WHERE process_id = :process AND until IS NULL AND kept_by IS NULL"
         values = {"process": process.id, "lease_until": process.lease_until, "now": time.time()}
         async with self._database.write() as connection:
             if (await connection.execute(dead, values)).rowcount == 0:
@@ -151,15 +147,15 @@ class Runs:
         """This process ends normally and holds nothing any more."""
         values = {"process": process_id}
         async with self._database.write() as connection:
-            await connection.execute(text("UPDATE process SET state = 'ended' WHERE id = :process"), values)
-            await connection.execute(text("UPDATE run SET holder = NULL WHERE holder = :process"), values)
+            await connection.execute("UPDATE process SET state = 'ended' WHERE id = :process", values)
+            await connection.execute("UPDATE run SET holder = NULL WHERE holder = :process", values)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     async def job_id(self, name: str) -> int | None:
         """The id of a job, if it is in the ledger."""
         async with self._database.read() as connection:
-            numbers = await connection.execute(text("SELECT id FROM job WHERE name = :name"), {"name": name})
+            numbers = await connection.execute("SELECT id FROM job WHERE name = :name", {"name": name})
             number: int | None = numbers.scalar_one_or_none()
             return number
 
@@ -198,7 +194,7 @@ class Runs:
             if retry is not None and await forgive(connection, await forgivable(connection, retry), asked_by=number):
                 await connection.execute(_REOPEN, {"run": number})
             await stand_in(connection, number)
-            hold = text(
+            hold = (
                 "UPDATE run SET holder = :process, started_at = coalesce(started_at, :now), why = NULL WHERE id = :run"
             )
             await connection.execute(hold, {"process": process_id, "now": time.time(), "run": number})
@@ -215,7 +211,7 @@ class Runs:
             "plan": exact_json.dumps(asdict(plan)).decode(),
             "sha256": input_sha256,
         }
-        statement = text(
+        statement = (
             "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256 "
             "WHERE id = :run AND state = 'ingesting'"
         )
@@ -224,7 +220,7 @@ class Runs:
 
     async def delivers_to(self, run_id: int, output: str | None) -> None:
         """Set the run's output path, which may contain placeholders; None if it does not deliver."""
-        statement = text("UPDATE run SET spec = json_set(spec, '$.output', :output) WHERE id = :run")
+        statement = "UPDATE run SET spec = json_set(spec, '$.output', :output) WHERE id = :run"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "output": output})
 
@@ -244,7 +240,7 @@ class Runs:
 
     async def not_begun(self, run_id: int, process_id: int) -> None:
         """Undo the start of a run whose holder found only that its own arguments were wrong."""
-        statement = text(
+        statement = (
             "UPDATE run SET started_at = NULL WHERE id = :run AND holder = :process "
             "AND started_at >= (SELECT started_at FROM process WHERE id = :process)"
         )
@@ -253,7 +249,7 @@ class Runs:
 
     async def delivered(self, run_id: int, process_id: int) -> None:
         """Everything settled is delivered, so the run leaves the queue; do nothing if another process holds it."""
-        statement = text("UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process")
+        statement = "UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "process": process_id, "now": time.time()})
 
@@ -300,7 +296,7 @@ class Runs:
 
     async def latest_with_rows(self, job_id: int) -> tuple[int, int] | None:
         """The id and the number of rows of the job's latest finished run that had any; None if there is none."""
-        statement = text(
+        statement = (
             "SELECT id, total FROM run WHERE job_id = :job AND state = 'finished' AND total > 0 "
             "ORDER BY id DESC LIMIT 1"
         )
@@ -311,7 +307,7 @@ class Runs:
     async def parse_of(self, job_id: int) -> str | None:
         """The fingerprint of the `parse` that made this job's outputs."""
         async with self._database.read() as connection:
-            fingerprints = await connection.execute(text("SELECT parse FROM job WHERE id = :job"), {"job": job_id})
+            fingerprints = await connection.execute("SELECT parse FROM job WHERE id = :job", {"job": job_id})
             fingerprint: str | None = fingerprints.scalar_one()
             return fingerprint
 
@@ -319,7 +315,7 @@ class Runs:
         """All outputs of this job are now made by that `parse`."""
         values = {"job": job_id, "parse": fingerprint}
         async with self._database.write() as connection:
-            await connection.execute(text("UPDATE job SET parse = :parse WHERE id = :job"), values)
+            await connection.execute("UPDATE job SET parse = :parse WHERE id = :job", values)
 
 
 async def _end(
@@ -327,7 +323,7 @@ async def _end(
 ) -> None:
     at = time.time() if state.ended else None
     values = {"run": run_id, "state": state, "error": error, "at": at, "holder": holder, "now": time.time()}
-    statement = text(
+    statement = (
         "UPDATE run SET state = :state, error = :error, rate = NULL, left_at = :now, "
         "finished_at = CASE WHEN :at IS NULL THEN NULL ELSE coalesce(finished_at, :at) END, "
         "due_at = CASE WHEN :at IS NULL OR :state = 'finished' THEN due_at ELSE NULL END "

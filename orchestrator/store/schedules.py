@@ -6,11 +6,10 @@ does not matter how many processes fire, when they die, or where their clocks st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
@@ -24,9 +23,7 @@ from orchestrator.store.queue import insert_queued, latest_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.engine import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
+    from orchestrator.store.connection import AsyncConnection, Row
     from orchestrator.store.database import Database
 
 _SCHEDULE = """
@@ -34,33 +31,33 @@ SELECT id, job, jobfile, about, endpoints, priority, deadline, after, source, cr
        catch_up_window, jitter, paused, next_slot, last_slot, missed, gone, revision
 FROM schedule
 """
-_BY_JOB = text(f"{_SCHEDULE} WHERE job = :job")
-_ALL = text(f"{_SCHEDULE} WHERE gone = 0 ORDER BY job")
-_DUE = text(f"{_SCHEDULE} WHERE paused = 0 AND gone = 0 AND next_slot <= :now ORDER BY next_slot")
-_INSERT = text("""
+_BY_JOB = f"{_SCHEDULE} WHERE job = :job"
+_ALL = f"{_SCHEDULE} WHERE gone = 0 ORDER BY job"
+_DUE = f"{_SCHEDULE} WHERE paused = 0 AND gone = 0 AND next_slot <= :now ORDER BY next_slot"
+_INSERT = """
 INSERT INTO schedule (job, jobfile, about, endpoints, priority, deadline, after, source, cron, tz, overlap, catch_up,
                       catch_up_window, jitter, next_slot)
 VALUES (:job, :jobfile, :about, :endpoints, :priority, :deadline, :after, :source, :cron, :tz, :overlap, :catch_up,
         :window, :jitter, :next)
-""")
-_UPDATE = text("""
+"""
+_UPDATE = """
 UPDATE schedule SET jobfile = :jobfile, about = :about, endpoints = :endpoints, priority = :priority,
     deadline = :deadline, after = :after, source = :source, cron = :cron, tz = :tz, overlap = :overlap,
     catch_up = :catch_up, catch_up_window = :window, jitter = :jitter, next_slot = :next, gone = 0,
     revision = revision + 1
 WHERE job = :job
-""")
-_MOVE = text("""
+"""
+_MOVE = """
 UPDATE schedule SET last_slot = :last, next_slot = :following, missed = missed + :missed
 WHERE id = :schedule AND next_slot = :first AND (last_slot IS NULL OR last_slot < :first)
   AND revision = :revision AND paused = 0 AND gone = 0
-""")
-_DECIDED = text("""
+"""
+_DECIDED = """
 INSERT INTO slot (schedule_id, slot, outcome, run_id, at)
 SELECT :schedule, value ->> 0, value ->> 1, value ->> 2, :now FROM json_each(:decided)
-""")
+"""
 # A silent process that has not been declared dead still executes its run.
-_ACTIVE = text("""
+_ACTIVE = """
 SELECT r.id, r.holder IS NOT NULL AS executed FROM run r INDEXED BY ix_run_queued
 WHERE r.due_at IS NOT NULL AND r.job_id = (SELECT id FROM job WHERE name = :job)
   AND r.state NOT IN ('finished', 'cancelled', 'superseded')
@@ -68,22 +65,22 @@ UNION ALL
 SELECT r.id, 1 FROM run r INDEXED BY ix_run_holder CROSS JOIN process p ON p.id = r.holder
 WHERE r.holder IS NOT NULL AND r.due_at IS NULL AND r.job_id = (SELECT id FROM job WHERE name = :job)
   AND p.state = 'live' AND r.state NOT IN ('finished', 'cancelled', 'superseded')
-""")
-_CANCEL = text("""
+"""
+_CANCEL = """
 UPDATE run SET state = 'cancelled', due_at = NULL, rate = NULL,
     error = 'cancelled: the next slot of its schedule came',
     finished_at = coalesce(finished_at, :now), left_at = :now
 WHERE id = :run AND state NOT IN ('finished', 'cancelled', 'superseded')
-""")
-_LATEST = text("""
+"""
+_LATEST = """
 SELECT s.id, s.job, t.slot, t.outcome, t.run_id FROM schedule s JOIN slot t ON t.schedule_id = s.id
 AND t.slot = (SELECT max(l.slot) FROM slot l WHERE l.schedule_id = s.id)
-""")
-_BROKEN = text("""
+"""
+_BROKEN = """
 INSERT INTO broken_file (path, error, at) VALUES (:path, :error, :now)
 ON CONFLICT (path) DO UPDATE SET error = :error, at = :now
-""")
-_MENDED = text("DELETE FROM broken_file WHERE path = :path")
+"""
+_MENDED = "DELETE FROM broken_file WHERE path = :path"
 
 
 class Schedules:
@@ -141,7 +138,7 @@ class Schedules:
 
     async def mark_gone(self, job: str, jobfile: str) -> bool:
         """The file no longer declares the schedule; True if it did before."""
-        statement = text(
+        statement = (
             "UPDATE schedule SET gone = 1, revision = revision + 1 WHERE job = :job AND jobfile = :jobfile AND gone = 0"
         )
         async with self._database.write() as connection:
@@ -151,15 +148,13 @@ class Schedules:
         """Stop a schedule from firing until it is resumed. `UsageError` if there is none."""
         async with self._database.write() as connection:
             schedule = await _standing(connection, job)
-            statement = text("UPDATE schedule SET paused = 1, revision = revision + 1 WHERE id = :schedule")
+            statement = "UPDATE schedule SET paused = 1, revision = revision + 1 WHERE id = :schedule"
             await connection.execute(statement, {"schedule": schedule.id})
             return schedule
 
     async def resume(self, job: str, now: float) -> Schedule:
         """Let a schedule fire again from now on; slots that passed meanwhile do not count as missed."""
-        statement = text(
-            "UPDATE schedule SET paused = 0, next_slot = :next, revision = revision + 1 WHERE id = :schedule"
-        )
+        statement = "UPDATE schedule SET paused = 0, next_slot = :next, revision = revision + 1 WHERE id = :schedule"
         declared = await self.find(job)
         cron = None if declared is None else await to_thread.run_sync(_meant, declared)
         async with self._database.write() as connection:
@@ -220,7 +215,7 @@ class Schedules:
 
     async def spoil(self, schedule: Schedule, error: str, now: float) -> None:
         """Stop a schedule that cannot be understood until it is declared again, and report its file as broken."""
-        statement = text(
+        statement = (
             "UPDATE schedule SET next_slot = NULL, revision = revision + 1 "
             "WHERE id = :schedule AND revision = :revision"
         )
@@ -234,7 +229,7 @@ class Schedules:
     async def broken(self) -> list[BrokenFile]:
         """Job files and folders that could not be used when they were last read."""
         async with self._database.read() as connection:
-            rows = await connection.execute(text("SELECT path, error, at FROM broken_file ORDER BY path"))
+            rows = await connection.execute("SELECT path, error, at FROM broken_file ORDER BY path")
             return [BrokenFile(*row) for row in rows]
 
     async def report_broken(self, path: str, error: str, now: float) -> None:
@@ -348,7 +343,7 @@ def _kept(schedule: Schedule) -> dict[str, object]:
     }
 
 
-def _as_schedule(row: Row[Any]) -> Schedule:
+def _as_schedule(row: Row) -> Schedule:
     return Schedule(
         id=row.id,
         job=row.job,

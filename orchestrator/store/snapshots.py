@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.run import Plan
 from orchestrator.store.chunks import RECOUNT, open_chunk
@@ -17,8 +16,7 @@ from orchestrator.store.tables import POSITION_BITS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
+    from orchestrator.store.connection import AsyncConnection
     from orchestrator.store.database import Database
 
 
@@ -39,7 +37,7 @@ class NewItem:
     same_as: int | None = None
 
 
-_CLASSIFY = text(f"""
+_CLASSIFY = f"""
 SELECT class, count(*) FROM (
     SELECT CASE
         WHEN r.outcome = 'completed' THEN 'reused'
@@ -55,41 +53,41 @@ SELECT class, count(*) FROM (
     LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
     LEFT JOIN result r ON r.item_key = i.key
 ) GROUP BY class
-""")
+"""
 # Keys in another order are the same item. An item that is still to be asked is asked as it is given now.
-_ADD_ITEMS = text("""
+_ADD_ITEMS = """
 INSERT INTO item (job_id, item_id, hash, request)
 SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
 ON CONFLICT (job_id, item_id, hash) DO UPDATE SET request = excluded.request
 WHERE request <> excluded.request
   AND NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = item.key AND r.outcome = 'completed')
-""")
-_ADD_MEMBERS = text(f"""
+"""
+_ADD_MEMBERS = f"""
 INSERT INTO member (id, run_id, item_key, kept)
 SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-""")
-_MARK_SAME = text(f"""
+"""
+_MARK_SAME = f"""
 UPDATE member SET same_as = f.item_key
 FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
 WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
-""")
+"""
 # If the code that failed has changed and fails again, its latest message counts.
-_ADD_UNREADABLE_ATTEMPTS = text("""
+_ADD_UNREADABLE_ATTEMPTS = """
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
 SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
 WHERE true ON CONFLICT DO UPDATE SET message = excluded.message WHERE message <> excluded.message
-""")
-_ADD_UNREADABLE_RESULTS = text("""
+"""
+_ADD_UNREADABLE_RESULTS = """
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
 SELECT i.key, 'discarded', 0, 0.0, :now
 FROM json_each(:rows) v
 CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
 WHERE true ON CONFLICT DO NOTHING RETURNING item_key
-""")
+"""
 
 
 class Snapshots:
@@ -141,7 +139,7 @@ async def _add_chunk(
         what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
         await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
         keys = list((await connection.execute(_ADD_UNREADABLE_RESULTS, what)).scalars())
-        await connection.exec_driver_sql(RECOUNT, {"keys": _json(keys)})
+        await connection.execute(RECOUNT, {"keys": _json(keys)})
     await open_chunk(connection, run_id, position, position + len(rows))
 
 

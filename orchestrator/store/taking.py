@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from orchestrator import exact_json
 from orchestrator.domain.errors import Busy, GaveWay, UsageError
 from orchestrator.domain.run import RunState
@@ -14,10 +12,9 @@ from orchestrator.store.queue import asked_by_another
 from orchestrator.store.run_rows import EXECUTED, LATEST_ALIKE, LATEST_BEGUN, find_run, run_by_id
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.queue import Claim
     from orchestrator.domain.run import Run, Spec
+    from orchestrator.store.connection import AsyncConnection
 
 
 async def goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
@@ -38,7 +35,7 @@ async def _is_over(connection: AsyncConnection, run: Run) -> bool:
     """
     if not run.spec.about.get("incremental") or run.delivered_at is None:
         return False
-    left = text("SELECT 1 FROM chunk WHERE run_id = :run AND state <> 'done' LIMIT 1")
+    left = "SELECT 1 FROM chunk WHERE run_id = :run AND state <> 'done' LIMIT 1"
     return (await connection.execute(left, {"run": run.id})).one_or_none() is None
 
 
@@ -102,14 +99,14 @@ def _check_job(run: Run, spec: Spec) -> None:
 async def begin(connection: AsyncConnection, run: Run, spec: Spec) -> int:
     """A queued run is executed for the first time: store what it is made from."""
     values = {"run": run.id, "fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode()}
-    statement = text("UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run")
+    statement = "UPDATE run SET fingerprint = :fingerprint, spec = :spec WHERE id = :run"
     await connection.execute(statement, values)
     return run.id
 
 
 async def supersede_others(connection: AsyncConnection, run_id: int) -> None:
     """Supersede earlier unfinished runs of the job that no process holds: this run does their work."""
-    statement = text(
+    statement = (
         "UPDATE run SET state = 'superseded', rate = NULL, finished_at = :now WHERE holder IS NULL AND due_at IS NULL "
         "AND job_id = (SELECT job_id FROM run WHERE id = :run) AND id < :run "
         "AND state NOT IN ('finished', 'cancelled', 'superseded')"
@@ -120,9 +117,9 @@ async def supersede_others(connection: AsyncConnection, run_id: int) -> None:
 async def create(connection: AsyncConnection, spec: Spec) -> int:
     """Create a run without a snapshot; return its id."""
     name = {"name": spec.job}
-    await connection.execute(text("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING"), name)
+    await connection.execute("INSERT INTO job (name) VALUES (:name) ON CONFLICT DO NOTHING", name)
     values = name | {"fingerprint": spec.fingerprint, "spec": exact_json.dumps(spec.about).decode(), "now": time.time()}
-    statement = text(
+    statement = (
         "INSERT INTO run (job_id, state, fingerprint, spec, created_at) "
         "SELECT id, 'ingesting', :fingerprint, :spec, :now FROM job WHERE name = :name RETURNING id"
     )
@@ -130,7 +127,7 @@ async def create(connection: AsyncConnection, spec: Spec) -> int:
 
 
 async def _who_holds(connection: AsyncConnection, run: Run) -> str:
-    holder = text("SELECT pid, host FROM process WHERE id = :holder")
+    holder = "SELECT pid, host FROM process WHERE id = :holder"
     pid, host = (await connection.execute(holder, {"holder": run.holder})).one()
     machine = host.split("/", maxsplit=1)[0]
     return (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator import exact_json
 from orchestrator.domain.item import ItemState
@@ -21,8 +20,6 @@ from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-
-    from sqlalchemy import TextClause
 
     from orchestrator.domain.run import Cause, Run
     from orchestrator.store.database import Database
@@ -48,16 +45,16 @@ class ItemView:
     body: str | None  # what the server answered to the failed request, if the policy keeps that
 
 
-_COUNTS = text("""
+_COUNTS = """
 SELECT run_id, sum(completed), sum(discarded), sum(iif(state = 'leased', hi - lo - completed - discarded, 0))
 FROM chunk WHERE run_id IN (SELECT value FROM json_each(:runs)) GROUP BY run_id
-""")
-_TOKENS = text(f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run")
-_TRIED = text(f"""
+"""
+_TOKENS = f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run"
+_TRIED = f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
 WHERE NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = a.item_key AND NOT ({forgiven("r")}))
-""")
+"""
 # An item waits as long as the item whose answer it shares. A first attempt does not wait.
 _UNSETTLED = f"""
 SELECT {LEFT} AS wait, a.kind, a.status FROM chunk c
@@ -67,10 +64,9 @@ LEFT JOIN attempt a ON a.item_key = coalesce(m.same_as, m.item_key)
      AND a.number = (SELECT max(l.number) FROM attempt l WHERE l.item_key = coalesce(m.same_as, m.item_key))
 WHERE c.run_id = :run AND c.state <> 'done' AND NOT {SETTLED}
 """
-_READY = text(f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 1")
-_WAITING = text(  # the cause is that of the first
-    f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED}) WHERE wait > 0"
-)
+_READY = f"SELECT 1 FROM ({_UNSETTLED}) WHERE coalesce(wait, 0) <= 0 LIMIT 1"
+# the cause is that of the first
+_WAITING = f"SELECT count(*), min(wait), kind, status FROM ({_UNSETTLED}) WHERE wait > 0"
 
 
 # `state` is derived, not stored. A forgiven discard still counts in every run whose chunk is done.
@@ -97,8 +93,8 @@ _ITEMS = _items_in(
     WHERE d.run_id = m.run_id AND d.lo <= m.id & {(1 << POSITION_BITS) - 1} ORDER BY d.lo DESC LIMIT 1)""",
 )
 _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
-_PAGE = text(f"{_PAGE_WHERE} ORDER BY m.id LIMIT :limit")
-_PAGE_OF_NOTED = text(f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT :limit")
+_PAGE = f"{_PAGE_WHERE} ORDER BY m.id LIMIT :limit"
+_PAGE_OF_NOTED = f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT :limit"
 # By state, chunk by chunk: those without such an item are left out by their counters.
 _IN_CHUNKS = _items_in(
     f"""chunk h CROSS JOIN member m ON m.id >= (h.run_id << {POSITION_BITS}) | h.lo
@@ -114,33 +110,33 @@ _CHUNKS_WITH = {
 }
 
 
-def _listed(chunks: str, alike: str = "true") -> TextClause:
+def _listed(chunks: str, alike: str = "true") -> str:
     """Without the plus, SQLite would look for the members of each chunk from the first member of the run on."""
-    return text(f"""{_IN_CHUNKS}
+    return f"""{_IN_CHUNKS}
 WHERE h.run_id = :run AND h.hi > :after AND {chunks} AND +m.id > (:run << {POSITION_BITS}) + :after
-AND item_state = :state AND {alike} ORDER BY h.lo, m.id LIMIT :limit""")
+AND item_state = :state AND {alike} ORDER BY h.lo, m.id LIMIT :limit"""
 
 
 _LISTED = {state: _listed(chunks) for state, chunks in _CHUNKS_WITH.items()}
 _LISTED_ALIKE = _listed(_CHUNKS_WITH[ItemState.DISCARDED], IS_ALIKE)
 PAGE_OF = f"{_PAGE_WHERE} AND r.outcome = :outcome ORDER BY m.id LIMIT {PAGE}"  # discards to be asked again, too
 ROWS_OF = f"{_ITEMS} WHERE m.run_id = :run AND m.item_key IN (SELECT value FROM json_each(:keys))"
-_ONE = text(f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
-(SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)""")
-_ATTEMPTS = text("""
+_ONE = f"""{_ITEMS} WHERE m.run_id = :run AND m.item_key IN
+(SELECT key FROM item WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :item)"""
+_ATTEMPTS = """
 SELECT a.number, a.outcome, a.kind, a.status, a.message, a.seconds, a.at, a.available_at, a.body FROM attempt a
 WHERE a.item_key = :key ORDER BY a.number
-""")
-_DETAIL = text("""
+"""
+_DETAIL = """
 SELECT i.key, i.request, r.outcome, r.attempts, r.seconds, r.finished_at, r.output, r.answer
 FROM item i JOIN member m ON m.item_key = i.key LEFT JOIN result r ON r.item_key = i.key
 WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
-""")
-_NOTED = text("""
+"""
+_NOTED = """
 SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN member m
 ON m.item_key = r.item_key AND m.run_id = :run
 WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY r.notes
-""")
+"""
 
 
 class Views:
@@ -233,7 +229,7 @@ class Views:
                 return None
             failed = (await connection.execute(_ATTEMPTS, {"key": row.key})).all()
         attempts: list[dict[str, object]] = [
-            {name: value for name, value in attempt._mapping.items() if name != "body" or value is not None}  # noqa: SLF001 - SQLAlchemy's public name
+            {name: value for name, value in attempt.as_dict().items() if name != "body" or value is not None}
             for attempt in failed
         ]
         if row.outcome == "completed":

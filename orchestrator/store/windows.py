@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
-from sqlalchemy import text
 
 from orchestrator.domain.costs import Receipt
 from orchestrator.domain.endpoint import EndpointState
@@ -22,10 +21,8 @@ from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from orchestrator.domain.terms import LastingHold, Terms
+    from orchestrator.store.connection import AsyncConnection, Row
     from orchestrator.store.database import Database
 
 
@@ -70,27 +67,27 @@ _LIVE = """
 """
 _KEPT = f"(SELECT count(*) FROM hold h WHERE h.window_id = w.id AND h.until IS NULL AND {STANDS})"
 _LIVE_HOLDS = f"({_LIVE} + {_KEPT})"
-_STANDING = text(f"""
+_STANDING = f"""
 SELECT w.id, w.state, w.owed, {_LIVE_HOLDS} AS live FROM awake_window w
 WHERE w.endpoint = :endpoint AND w.state <> 'closed'
-""")
-_LEFT = text(f"""
+"""
+_LEFT = f"""
 SELECT w.state, w.owed, w.to_zero, w.seen, w.said, {_LIVE} AS live, {_KEPT} AS kept,
        (SELECT p.state FROM process p WHERE p.id = :process) AS me FROM awake_window w WHERE w.id = :window
-""")
-_HOLD = text(
+"""
+_HOLD = (
     "INSERT INTO hold (window_id, process_id, run_id, job, since, kept_by, expires_at) "
     "VALUES (:window, :process, :run, :job, :now, :kept_by, :expires_at)"
 )
 _BY_PROCESS: Mapping[str, object] = {"run": None, "job": None, "kept_by": None, "expires_at": None}
-_END_HOLD = text("""
+_END_HOLD = """
 UPDATE hold SET until = :now, cold_start = :cold_start, work = :work, idle = :idle, pausing = :pausing
 WHERE window_id = :window AND process_id = :process AND until IS NULL AND kept_by IS NULL
-""")
-_CLOSE = text("""
+"""
+_CLOSE = """
 UPDATE awake_window SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, said = :said
 WHERE id = :window AND state <> 'closed'
-""")
+"""
 _OWED = "w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said"  # what a debt is made of
 _UNSEEN = {"seen": None, "said": None}
 
@@ -116,11 +113,11 @@ class Windows:
         values: dict[str, object] = {"endpoint": terms.endpoint, "process": process_id, "run": run_id, "job": job}
         values |= {"price": terms.price_per_hour, "with": _json(terms.pause_with), "now": time.time()}
         values |= {"kept_by": lasting and lasting.kept_by, "expires_at": lasting and lasting.expires_at}
-        opened = text(
+        opened = (
             "INSERT INTO awake_window (endpoint, pause_with, state, price_per_hour, opened_at) "
             "VALUES (:endpoint, :with, 'open', :price, :now) RETURNING id"
         )
-        joined = text(
+        joined = (
             "UPDATE awake_window SET state = 'open', price_per_hour = coalesce(:price, price_per_hour) "
             "WHERE id = :window"
         )
@@ -145,7 +142,7 @@ class Windows:
         """Owe a pause of an endpoint that was found awake, if its terms say so."""
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_found, "price": price_per_hour}
         values["to_zero"] = terms.pause is Pause.SCALE_TO_ZERO
-        statement = text(
+        statement = (
             "UPDATE awake_window SET owed = max(owed, :owed), to_zero = max(to_zero, :to_zero), "
             "price_per_hour = coalesce(:price, price_per_hour) WHERE id = :window"
         )
@@ -154,7 +151,7 @@ class Windows:
 
     async def kind(self, endpoint: str) -> str | None:
         """The kind of the endpoint that was last awake under this name; None if none was."""
-        statement = text(
+        statement = (
             "SELECT pause_with ->> '$.kind' FROM awake_window WHERE endpoint = :endpoint ORDER BY id DESC LIMIT 1"
         )
         async with self._database.read() as connection:
@@ -163,7 +160,7 @@ class Windows:
 
     async def price(self, window_id: int) -> float | None:
         """Dollars per hour, if any holder knows."""
-        statement = text("SELECT price_per_hour FROM awake_window WHERE id = :window")
+        statement = "SELECT price_per_hour FROM awake_window WHERE id = :window"
         async with self._database.read() as connection:
             price: float | None = (await connection.execute(statement, {"window": window_id})).scalar_one()
             return price
@@ -186,13 +183,13 @@ class Windows:
         """
         values: dict[str, object] = {"window": window_id, "owed": terms.owed_if_resumed, "process": process_id}
         values |= {"to_zero": terms.to_zero(found), "with": _json(terms.pause_with), "again_after": again_after}
-        is_my_turn = text(
+        is_my_turn = (
             "SELECT 1 FROM awake_window WHERE id = :window "
             "AND (asked_at IS NULL OR asked_at <= :now - :again_after OR asked_at > :now) "
             "AND (:process IS NULL OR EXISTS (SELECT 1 FROM hold h "
             "WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL))"
         )
-        owed = text(
+        owed = (
             "UPDATE awake_window SET to_zero = iif(owed, to_zero, :to_zero), owed = max(owed, :owed), "
             "pause_with = :with, resumed_at = coalesce(resumed_at, :now), asked_at = :now, looked_at = :now, "
             "seen = 'starting' WHERE id = :window"
@@ -210,7 +207,7 @@ class Windows:
 
     async def may_look(self, window_id: int, every: float) -> bool:
         """Whether this process may ask the provider now: all processes together ask once in `every` seconds."""
-        statement = text(
+        statement = (
             "UPDATE awake_window SET looked_at = :now "
             "WHERE id = :window AND (looked_at <= :now - :every OR looked_at > :now)"  # the clock may have gone back
         )
@@ -224,13 +221,11 @@ class Windows:
         """Store the state that the provider reported, for all holders of the window."""
         values = {"window": window_id, "seen": state, "said": said}
         async with self._database.write() as connection:
-            await connection.execute(
-                text("UPDATE awake_window SET seen = :seen, said = :said WHERE id = :window"), values
-            )
+            await connection.execute("UPDATE awake_window SET seen = :seen, said = :said WHERE id = :window", values)
 
     async def seen(self, window_id: int) -> tuple[EndpointState, str] | None:
         """The state that the provider last reported to any process."""
-        statement = text("SELECT seen, said FROM awake_window WHERE id = :window AND seen IS NOT NULL")
+        statement = "SELECT seen, said FROM awake_window WHERE id = :window AND seen IS NOT NULL"
         async with self._database.read() as connection:
             row = (await connection.execute(statement, {"window": window_id})).one_or_none()
         return None if row is None else (EndpointState(row.seen), row.said)
@@ -250,7 +245,7 @@ class Windows:
                     ending = {"window": window_id, "by": "run", "seen": row.seen, "said": row.said, "now": time.time()}
                     await connection.execute(_CLOSE, ending)
                 case Leaving.OWED:
-                    closing = text("UPDATE awake_window SET state = 'closing' WHERE id = :window")
+                    closing = "UPDATE awake_window SET state = 'closing' WHERE id = :window"
                     await connection.execute(closing, {"window": window_id})
             return _leaving(row), bool(row.to_zero)
 
@@ -274,7 +269,7 @@ class Windows:
 
     async def debts(self) -> list[Debt]:
         """Open windows that no living process and no lasting hold holds."""
-        statement = text(
+        statement = (
             f"SELECT {_OWED} FROM awake_window w INDEXED BY ux_awake_window_endpoint "
             f"WHERE w.state <> 'closed' AND {_LIVE_HOLDS} = 0 ORDER BY w.id"
         )
@@ -284,14 +279,14 @@ class Windows:
 
     async def owed(self, window_id: int) -> Debt | None:
         """The pause that this window owes, whichever holder incurred it."""
-        statement = text(f"SELECT {_OWED} FROM awake_window w WHERE w.id = :window AND w.owed AND w.state <> 'closed'")
+        statement = f"SELECT {_OWED} FROM awake_window w WHERE w.id = :window AND w.owed AND w.state <> 'closed'"
         async with self._database.read() as connection:
             row = (await connection.execute(statement, {"window": window_id})).one_or_none()
         return None if row is None else _debt(row)
 
     async def adopt(self, endpoint: str, pause_with: Mapping[str, object], *, to_zero: bool, opened_at: float) -> None:
         """Owe a pause that a ledger which is gone owed. If the endpoint is in use, its last user pauses it."""
-        statement = text(
+        statement = (
             "INSERT INTO awake_window (endpoint, pause_with, state, owed, to_zero, opened_at) "
             "VALUES (:endpoint, :with, 'open', 1, :to_zero, :opened_at) "
             "ON CONFLICT (endpoint) WHERE state <> 'closed' DO UPDATE SET owed = 1, to_zero = max(to_zero, :to_zero)"
@@ -303,7 +298,7 @@ class Windows:
     async def claim(self, window_id: int, process_id: int) -> bool:
         """Take over a debt to pay it; False if another process was faster."""
         values = {**_BY_PROCESS, "window": window_id, "process": process_id, "now": time.time()}
-        taken = text(
+        taken = (
             "UPDATE awake_window AS w SET state = 'closing' "
             f"WHERE id = :window AND state <> 'closed' AND {_LIVE_HOLDS} = 0"
         )
@@ -335,11 +330,11 @@ class Windows:
         return await self._receipts(where, {"windows": orjson.dumps(list(windows)).decode()})
 
     async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
-        statement = text(f"""
+        statement = f"""
             SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
                    w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said
             FROM awake_window w JOIN hold h ON h.window_id = w.id WHERE {where} ORDER BY h.id
-        """)
+        """
         async with self._database.read() as connection:
             rows = await connection.execute(statement, values)
             return [
@@ -348,21 +343,21 @@ class Windows:
 
     async def holders(self, endpoint: str) -> list[Holder]:
         """The processes that use the endpoint now, in order of arrival."""
-        statement = text("""
+        statement = """
             SELECT p.id, p.host, p.pid, h.run_id, h.job, h.since
             FROM awake_window w JOIN hold h ON h.window_id = w.id JOIN process p ON p.id = h.process_id
             WHERE w.endpoint = :endpoint AND w.state <> 'closed' AND h.until IS NULL AND h.kept_by IS NULL
             AND p.state = 'live' ORDER BY h.id
-        """)
+        """
         async with self._database.read() as connection:
             return [Holder(*row) for row in await connection.execute(statement, {"endpoint": endpoint})]
 
 
-async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> Row[Any]:
+async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> Row:
     return (await connection.execute(_LEFT, {"window": window_id, "process": process_id, "now": time.time()})).one()
 
 
-def _leaving(row: Row[Any]) -> Leaving:
+def _leaving(row: Row) -> Leaving:
     if row.state == "closed":  # we were declared dead, and another process has paid the debt
         return Leaving.NOT_OURS
     if row.live:
@@ -382,7 +377,7 @@ async def _end_hold(connection: AsyncConnection, window_id: int, process_id: int
     await connection.execute(_END_HOLD, values)
 
 
-def _debt(row: Row[Any]) -> Debt:
+def _debt(row: Row) -> Debt:
     pause_with, owed, to_zero = orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero)
     return Debt(row.id, row.endpoint, pause_with, owed, to_zero, row.opened_at, row.said)
 

@@ -9,7 +9,6 @@ import anyio
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
 
 from orchestrator import Policy
 from orchestrator.domain.costs import bill
@@ -154,4 +153,4 @@ async def test_a_live_run_shows_what_it_has_in_flight_and_left(http: Inside, tmp
 
 async def count(store: Store, what: str) -> int:
     async with store.database.read() as connection:
-        return int((await connection.execute(text(f"SELECT count(*) FROM {what}"))).scalar_one())
+        return int((await connection.execute(f"SELECT count(*) FROM {what}")).scalar_one())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,8 +21,8 @@ WHERE m.run_id = :run AND m.id - (:run << 32) >= :lo AND m.id - (:run << 32) < :
 async def check_counters(store: Store) -> None:
     """Check the counters of every chunk of every run, finished or not."""
     async with store.database.read() as connection:
-        for chunk, run, lo, hi, state, *counters in (await connection.execute(text(_CHUNKS))).all():
-            results = (await connection.execute(text(_RESULTS), {"run": run, "lo": lo, "hi": hi})).all()
+        for chunk, run, lo, hi, state, *counters in (await connection.execute(_CHUNKS)).all():
+            results = (await connection.execute(_RESULTS, {"run": run, "lo": lo, "hi": hi})).all()
             assert counters == _counted(results, done=state == "done"), f"chunk {chunk} of run {run}"
             assert state != "done" or len(results) == hi - lo, f"chunk {chunk} of run {run} is done without a result"
 

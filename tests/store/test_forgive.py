@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -51,7 +50,7 @@ async def settle_all(store: Store, run: Run) -> None:
 
 async def chunks_of(store: Store, run: Run) -> list[tuple[object, ...]]:
     async with store.database.read() as connection:
-        statement = text("SELECT state, completed, discarded FROM chunk WHERE run_id = :run ORDER BY lo")
+        statement = "SELECT state, completed, discarded FROM chunk WHERE run_id = :run ORDER BY lo"
         return [tuple(found) for found in await connection.execute(statement, {"run": run.id})]
 
 

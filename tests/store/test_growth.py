@@ -6,8 +6,6 @@ import math
 import tempfile
 from pathlib import Path
 
-from sqlalchemy import text
-
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import Store
@@ -44,13 +42,13 @@ async def a_night(store: Store, number: int, items: int = ITEMS, size: int = 500
                 "SELECT :run, :at + value, :me, 1, 0, 1, 1, 0.1 FROM json_each('[1, 2]')"
             ),
         ):
-            await connection.execute(text(sql), {"run": run.id, "me": me, "at": at})
+            await connection.execute(sql, {"run": run.id, "me": me, "at": at})
     return run.id
 
 
 async def pragma(store: Store, name: str) -> int:
     async with store.database.read() as connection:
-        return int((await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one())
+        return int((await connection.execute(f"PRAGMA {name}")).scalar_one())
 
 
 async def test_hundreds_of_nights_need_no_more_space_than_those_that_are_kept() -> None:
@@ -63,7 +61,7 @@ async def test_hundreds_of_nights_need_no_more_space_than_those_that_are_kept() 
                 sizes.append(await pragma(store, "page_count"))
             for table in ("run", "chunk", "process", "reading", "item", "result", "member"):
                 async with store.database.read() as connection:
-                    rows = (await connection.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one()
+                    rows = (await connection.execute(f"SELECT count(*) FROM {table}")).scalar_one()
                 assert rows <= (KEPT + 1) * ITEMS, table
             assert max(sizes[NIGHTS // 2 :]) <= 1.05 * max(sizes[: NIGHTS // 2])
 
@@ -106,7 +104,7 @@ async def test_the_write_ahead_log_is_truncated_after_a_long_reader_ends() -> No
         async with Store.open(str(path)) as store:
             await a_night(store, 1)
             async with store.database.read() as connection:
-                await connection.exec_driver_sql("SELECT count(*) FROM run")
+                await connection.execute("SELECT count(*) FROM run")
                 for night in range(2, 40):
                     await a_night(store, night, items=100, size=15_000)
                 assert log.stat().st_size > 100e6

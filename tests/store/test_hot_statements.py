@@ -7,12 +7,12 @@ import tempfile
 import time
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from anyio import to_thread
-from sqlalchemy import event
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.endpoint import EndpointState
@@ -34,6 +34,8 @@ from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from orchestrator.store.connection import Connection
 
 WITHOUT_ITEMS = 7  # items of a run
 STEPS = 100  # instructions of SQLite's virtual machine between two samples
@@ -63,10 +65,9 @@ FAILURE = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=503)
 
 @dataclass
 class Executed:
-    """A statement, its parameters, and its instructions so far."""
+    """A statement with its parameters, and its instructions so far."""
 
     sql: str
-    values: Any = ()
     steps: int = 0
 
 
@@ -84,28 +85,22 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self.executed: list[Executed] = []
         database = store.database
-        blocking = (database._hot, database._tidy, database._polled)
-        for engine in (database._writer.sync_engine, database._reader.sync_engine, *blocking):
-            event.listen(engine, "connect", self._count)
-            event.listen(engine, "before_cursor_execute", self._begin)
-        event.listen(database._hot, "connect", self._trace)  # statements that bypass SQLAlchemy
+        for pool in (database._writer, database._tidier, database._readers):
+            pool._make = partial(self._made, pool._make)
 
-    def _count(self, connection: Any, _record: object) -> None:
-        if hasattr(connection, "run_async"):
-            connection.run_async(lambda driver: driver.set_progress_handler(self._step, STEPS))
-        else:
-            connection.set_progress_handler(self._step, STEPS)
+    def _made(self, make: Callable[[], Connection]) -> Connection:
+        connection = make()
+        connection.driver.set_progress_handler(self._step, STEPS)
+        connection.driver.set_trace_callback(self._begin)
+        return connection
 
-    def _trace(self, connection: Any, _record: object) -> None:
-        connection.set_trace_callback(lambda sql: self.executed.append(Executed(sql)))
+    def _begin(self, sql: str) -> None:
+        self.executed.append(Executed(sql.replace(" Inf ", " 9e999 ")))  # SQLite cannot read what it writes there
 
     def _step(self) -> int:
         if self.executed:
             self.executed[-1].steps += STEPS
         return 0
-
-    def _begin(self, _connection: object, _cursor: object, sql: str, values: object, *_: object) -> None:
-        self.executed.append(Executed(sql, values))
 
 
 @asynccontextmanager
@@ -323,7 +318,7 @@ def scans(path: Path, executed: Executed) -> list[str]:
     if not executed.sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
         return []
     with closing(DRIVER.connect(path)) as connection:
-        rows = connection.execute(f"EXPLAIN QUERY PLAN {executed.sql}", executed.values).fetchall()
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {executed.sql}").fetchall()
     plan = [str(row[3]) for row in rows]
     # sorted rows are unfinished or grouped
     small = executed.steps <= FEW and any(name in step for step in plan[:1] for name in _SORTED)

@@ -70,7 +70,7 @@ def test_copying_into_the_ledger_file_is_noticed(tmp_path: Path, other: str) -> 
 async def write_and_lose(ledger: Path, what: str, lose: object, *paths: Path) -> None:
     async with Store.open(str(ledger)) as store:
         async with store.database.write() as connection:
-            await connection.exec_driver_sql(what)
+            await connection.execute(what)
         assert callable(lose)
         await to_thread.run_sync(lose, *paths)
         raise RunStopped("a reason")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import anyio
 import psutil
 import pytest
-from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from anyio import to_thread
@@ -24,9 +23,9 @@ from orchestrator.domain.notification import NotificationResult
 from orchestrator.domain.run import Counts, RunState, Spec, Tokens
 from orchestrator.store import Store
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import make_blocking_engine
+from orchestrator.store.connections import connect
 from orchestrator.store.items import Settlement
-from orchestrator.store.migrate import HEAD, migrations_folder
+from orchestrator.store.migrate import HEAD, migrations_folder, upgrade
 from orchestrator.store.processes import this_host
 from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
@@ -80,13 +79,8 @@ OLDER = older()
 
 def write(path: Path, revision: str) -> None:
     """Write a ledger with unfinished work, as the version with that schema would have left it."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    engine = make_blocking_engine(path, BusyTimeout(1))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
+    with closing(connect(path, BusyTimeout(1), writer=True)) as upgraded:
+        upgrade(upgraded, revision)
     with closing(DRIVER.connect(path)) as connection, connection:
         for statement in _BEGUN.split(";\n"):
             connection.execute(statement)
@@ -112,8 +106,8 @@ async def goes_on(path: Path) -> None:
         await store.items.settle(done, [leased.lease])
         assert (await store.views.counts(run.id, 3)).completed == 3
         async with store.database.read() as connection:
-            assert (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all() == []
-            assert (await connection.exec_driver_sql("PRAGMA quick_check")).scalar_one() == "ok"
+            assert (await connection.execute("PRAGMA foreign_key_check")).all() == []
+            assert (await connection.execute("PRAGMA quick_check")).scalar_one() == "ok"
 
 
 @pytest.mark.parametrize("revision", OLDER)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.batch import BatchStatus, NewBatch
@@ -24,9 +23,8 @@ from orchestrator.store.snapshots import NewItem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection
-
     from orchestrator.store import Store
+    from orchestrator.store.connection import Connection
 
 DAY = 86400.0
 NOW = 1000 * DAY
@@ -98,12 +96,12 @@ async def ran(
 
 async def change(store: Store, sql: str, **values: object) -> None:
     async with store.database.write() as connection:
-        await connection.execute(text(sql), values)
+        await connection.execute(sql, values)
 
 
 async def column(store: Store, sql: str, **values: object) -> list[Any]:
     async with store.database.read() as connection:
-        return list((await connection.execute(text(sql), values)).scalars())
+        return list((await connection.execute(sql, values)).scalars())
 
 
 async def runs_of(store: Store) -> list[int]:
@@ -363,9 +361,9 @@ class Watched:
 
         async def watched(work: Any) -> tuple[Any, float]:
             def noted(connection: Connection) -> Any:
-                before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
+                before = connection.execute("SELECT total_changes()").scalar_one()
                 done = work(connection)
-                self.deleted.append(connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before)
+                self.deleted.append(connection.execute("SELECT total_changes()").scalar_one() - before)
                 return done
 
             self.rows.append(work.args[-1])

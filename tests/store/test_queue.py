@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import Busy, UsageError
@@ -130,7 +129,7 @@ async def test_a_run_whose_processes_die_repeatedly_is_given_up(store: Store) ->
     daemon = await process(store)
     number = await submitted(store)
     async with store.database.write() as connection:
-        await connection.execute(text("UPDATE run SET tries = 19"))
+        await connection.execute("UPDATE run SET tries = 19")
     assert await store.queue.claim(daemon, NOW) is None
     run = await store.runs.find(str(number))
     assert (run.state, run.due_at) == (RunState.FAILED, None)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.endpoint import EndpointState
@@ -365,7 +364,7 @@ class QueueMachine(RuleBasedStateMachine):
         async def rows() -> dict[int, tuple[Any, ...]]:
             statement = "SELECT id, state, due_at, priority, holder, held, tries, delivered_at IS NOT NULL FROM run"
             async with self.store.database.read() as connection:
-                return {row[0]: tuple(row[1:]) for row in await connection.execute(text(statement))}
+                return {row[0]: tuple(row[1:]) for row in await connection.execute(statement)}
 
         if self.daemons:
             assert self.do(rows()) == {number: run.row for number, run in self.runs.items()}

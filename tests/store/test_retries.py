@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.batch import NewBatch
 from orchestrator.domain.errors import Busy, UsageError
@@ -81,7 +80,7 @@ async def test_nothing_is_forgiven_while_the_job_is_executed(store: Store) -> No
     with pytest.raises(Busy, match="being executed"):
         await store.retries.queue(run.id, time.time())
     async with store.database.read() as connection:
-        forgiven = await connection.execute(text("SELECT count(*) FROM item WHERE forgiven > 0"))
+        forgiven = await connection.execute("SELECT count(*) FROM item WHERE forgiven > 0")
         assert forgiven.scalar_one() == 0
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 from orchestrator.domain.queue import Claim
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store
+from orchestrator.store.sqlite import DRIVER
 from tests.ledgers import forgive
 from tests.store.places import IN_MEMORY
 
@@ -108,12 +107,12 @@ async def process(store: Store) -> int:
 
 async def change(store: Store, sql: str, **values: object) -> None:
     async with store.database.write() as connection:
-        await connection.execute(text(sql), values)
+        await connection.execute(sql, values)
 
 
 async def standing(store: Store, run_id: int) -> tuple[RunState, float | None]:
     async with store.database.read() as connection:
-        statement = text("SELECT state, finished_at FROM run WHERE id = :run")
+        statement = "SELECT state, finished_at FROM run WHERE id = :run"
         row = (await connection.execute(statement, {"run": run_id})).one()
     return RunState(row.state), row.finished_at
 
@@ -170,5 +169,5 @@ async def test_the_ledger_rejects_an_end_without_a_time_and_a_time_without_an_en
 ) -> None:
     claim = await run_in(ledger, state, "job")
     at = None if state.ended else ENDED
-    with pytest.raises(IntegrityError, match="ck_run_finished"):
+    with pytest.raises(DRIVER.IntegrityError, match="ck_run_finished"):
         await change(ledger, "UPDATE run SET finished_at = :at WHERE id = :run", run=claim.run_id, at=at)

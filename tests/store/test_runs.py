@@ -9,7 +9,6 @@ import anyio
 import psutil
 import pytest
 from anyio import to_thread
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind, Fenced, RequestFailed, RunStopped, UsageError
@@ -158,9 +157,9 @@ async def test_a_process_that_lost_its_lease_fills_only_empty_results(store: Sto
     settled = [Settlement(item, outcome, 0.1) for item, outcome in zip(lost.items, late, strict=True)]
     await store.items.settle(settled, [lost.lease])
     async with store.database.read() as connection:
-        results = (await connection.execute(text("SELECT item_key, output FROM result ORDER BY 1"))).all()
-        attempts = (await connection.execute(text("SELECT count(*) FROM attempt"))).scalar_one()
-        chunk = (await connection.execute(text("SELECT state, holder, token FROM chunk"))).one()
+        results = (await connection.execute("SELECT item_key, output FROM result ORDER BY 1")).all()
+        attempts = (await connection.execute("SELECT count(*) FROM attempt")).scalar_one()
+        chunk = (await connection.execute("SELECT state, holder, token FROM chunk")).one()
     assert [tuple(row) for row in results] == [(leased.items[0].key, '"heir"'), (leased.items[3].key, '"zombie"')]
     assert (attempts, tuple(chunk)) == (0, ("leased", heir, 2))
 
@@ -209,7 +208,7 @@ async def test_a_process_here_that_is_silent_for_too_long_is_dead_unless_it_is_t
 async def test_only_the_named_process_is_declared_dead_and_only_without_a_recent_heartbeat(store: Store) -> None:
     one, two, three = [await process(store) for _ in range(3)]
     async with store.database.write() as connection:  # at exactly the same time
-        await connection.execute(text("UPDATE process SET lease_until = 1.0"))
+        await connection.execute("UPDATE process SET lease_until = 1.0")
     known = {living.id: living for living in await store.runs.living()}
     assert await store.runs.prolong(one, 60.0)
     assert not await store.runs.bury(known[one])
@@ -257,7 +256,7 @@ async def test_pruning_deletes_old_runs_and_rows_that_only_they_use(store: Store
         await store.runs.end(run_id, me, RunState.FINISHED)
     await store.runs.leave(me)
     async with store.database.write() as connection:
-        await connection.execute(text("UPDATE run SET finished_at = 1 WHERE id = :run"), {"run": old})
+        await connection.execute("UPDATE run SET finished_at = 1 WHERE id = :run", {"run": old})
     size = await pages_of(store)
     assert await prune(store, time.time() - 3600) == (1, 2000)
     assert await pages_of(store) < size
@@ -268,7 +267,7 @@ async def test_pruning_deletes_old_runs_and_rows_that_only_they_use(store: Store
 
 async def pages_of(store: Store) -> int:
     async with store.database.read() as connection:
-        return int((await connection.exec_driver_sql("PRAGMA page_count")).scalar_one())
+        return int((await connection.execute("PRAGMA page_count")).scalar_one())
 
 
 @pytest.mark.parametrize("outcome", [None, "completed", "discarded"])

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import Busy, FailureKind, RequestFailed
@@ -81,7 +80,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     async def rows_of(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         async with self.store.database.read() as connection:
-            return [tuple(row) for row in await connection.execute(text(sql), values)]
+            return [tuple(row) for row in await connection.execute(sql, values)]
 
     async def completed(self) -> set[tuple[Any, ...]]:
         return set(await self.rows_of(_COMPLETED))

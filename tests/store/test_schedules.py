@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.queue import Submission
@@ -43,12 +42,12 @@ def declared(
 
 async def rows(store: Store, query: str) -> list[Any]:
     async with store.database.read() as connection:
-        return list((await connection.execute(text(query))).all())
+        return list((await connection.execute(query)).all())
 
 
 async def change(store: Store, statement: str, **values: object) -> None:
     async with store.database.write() as connection:
-        await connection.execute(text(statement), values)
+        await connection.execute(statement, values)
 
 
 async def decisions(store: Store) -> list[tuple[float, str]]:
@@ -357,11 +356,11 @@ async def test_pruned_decisions_are_not_made_again(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["_DUE", "_BY_JOB", "_MOVE", "_ACTIVE", "_CANCEL", "_DECIDED"])
 async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, name: str) -> None:
-    statement = getattr(schedules, name).text
+    statement = getattr(schedules, name)
     values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", statement), 1) | {"decided": "[]"}
     async with store.database.write() as connection:
-        found = (await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), values)).mappings().all()
-    plan = [str(row["detail"]) for row in found]
+        found = (await connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)).all()
+    plan = [str(row.detail) for row in found]
     scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
     assert [step for step in scans if "ix_run_queued" not in step and "ix_run_holder" not in step] == []  # never many
     assert not any("TEMP B-TREE" in step for step in plan)

@@ -12,7 +12,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import text
 
 from orchestrator.domain.schedule import Cron, Overlap
 from orchestrator.domain.timetable import Declared
@@ -94,14 +93,14 @@ class ScheduleMachine(RuleBasedStateMachine):
         async def change() -> None:
             async with self.store.database.write() as connection:
                 values = {"me": self.me} if ":me" in statement else {}
-                await connection.execute(text(statement), values)
+                await connection.execute(statement, values)
 
         self.loop.run(change())
 
     def _rows(self, query: str) -> list[Any]:
         async def look() -> list[Any]:
             async with self.store.database.read() as connection:
-                return list((await connection.execute(text(query))).all())
+                return list((await connection.execute(query)).all())
 
         return self.loop.run(look())
 

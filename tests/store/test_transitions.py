@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import text
 
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -147,7 +146,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _rows(self, sql: str, **values: object) -> list[Any]:
         async def read() -> list[Any]:
             async with self.store.database.read() as connection:
-                return list((await connection.execute(text(sql), values)).all())
+                return list((await connection.execute(sql, values)).all())
 
         return self.loop.run(read())
 

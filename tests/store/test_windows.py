@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.costs import bill
 from orchestrator.domain.endpoint import EndpointState
@@ -146,7 +145,7 @@ async def test_holders_share_periodic_state_checks_and_their_results(store: Stor
 async def test_a_turn_in_the_future_comes_from_a_clock_that_was_set_back(store: Store, turn: str) -> None:
     window = await entered(store, await process(store))
     async with store.database.write() as connection:
-        future = text(f"UPDATE awake_window SET {turn} = :later WHERE id = :window")
+        future = f"UPDATE awake_window SET {turn} = :later WHERE id = :window"
         await connection.execute(future, {"later": time.time() + 3600, "window": window})
     if turn == "asked_at":
         assert await store.windows.owe(window, TERMS, PAUSED, again_after=60.0)
@@ -170,7 +169,7 @@ async def test_a_turn_taken_while_waiting_for_the_ledger_belongs_to_another_proc
     async with anyio.create_task_group() as group, store.database.write() as connection:
         group.start_soon(take_turn)
         await anyio.wait_all_tasks_blocked()
-        others = text(f"UPDATE awake_window SET {turn} = :now WHERE id = :window")
+        others = f"UPDATE awake_window SET {turn} = :now WHERE id = :window"
         await connection.execute(others, {"now": time.time(), "window": window})
     assert mine == [False]
 

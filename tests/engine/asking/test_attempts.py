@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator import Backoff, Policy
 from orchestrator.domain.attempt import Completed, Discarded
@@ -39,7 +38,7 @@ BUSY = RequestFailed(FailureKind.UNAVAILABLE, "busy", status=500)
 
 async def column(store: Store, sql: str) -> list[Any]:
     async with store.database.read() as connection:
-        return list((await connection.execute(text(sql))).scalars())
+        return list((await connection.execute(sql)).scalars())
 
 
 @pytest.mark.parametrize(("kind", "times"), [(FailureKind.UNAVAILABLE, 3), (FailureKind.REJECTED, 1)])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 async def tuned(store: Store) -> list[tuple[object, ...]]:
     async with store.database.read() as connection:
-        return [tuple(row) for row in await connection.exec_driver_sql("SELECT concurrency, batch_size FROM tuning")]
+        return [tuple(row) for row in await connection.execute("SELECT concurrency, batch_size FROM tuning")]
 
 
 # -- size -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator import Policy
 from orchestrator.domain.endpoint import EndpointState
@@ -366,7 +365,7 @@ async def test_with_an_unreadable_ledger_only_endpoints_that_we_resumed_are_paus
     user = AsyncExitStack()
     await user.enter_async_context(using(endpoint, store))
     async with store.database.write() as connection:
-        await connection.execute(text("ALTER TABLE hold RENAME TO lost"))
+        await connection.execute("ALTER TABLE hold RENAME TO lost")
     with pytest.raises(Exception, match="no such table" if calls else "not paused, as other processes seem to use it"):
         await user.aclose()
     assert endpoint.calls == calls
@@ -451,7 +450,7 @@ async def test_a_clock_jump_changes_no_bill_and_leaves_nothing_running(
         async with store.database.write() as connection:
             for table, moments in MOMENTS.items():
                 older = ", ".join(f"{moment} = {moment} - :jump" for moment in moments)
-                await connection.execute(text(f"UPDATE {table} SET {older}"), {"jump": jump})
+                await connection.execute(f"UPDATE {table} SET {older}", {"jump": jump})
 
     endpoint.before_resume = while_it_wakes
     report = await run(job_of(["a", "b"], endpoint, tmp_path), store)

@@ -51,7 +51,7 @@ async def spent_before(store: Store, job: str, seconds: float, terms: Terms = TE
     async with store.database.write() as connection:
         for table, moments in (("awake_window", ("opened_at", "resumed_at")), ("hold", ("since",))):
             for moment in moments:
-                await connection.exec_driver_sql(
+                await connection.execute(
                     f"UPDATE {table} SET {moment} = {moment} - {seconds} WHERE id = (SELECT max(id) FROM {table})"
                 )
 
@@ -97,7 +97,7 @@ async def two_days_pass(store: Store) -> None:
     async with store.database.write() as connection:
         for table, columns in moments.items():
             older = ", ".join(f"{column} = {column} - 2 * 86400" for column in columns)
-            await connection.exec_driver_sql(f"UPDATE {table} SET {older}")
+            await connection.execute(f"UPDATE {table} SET {older}")
 
 
 async def test_all_endpoints_of_a_run_share_its_budget(store: Store, tmp_path: Path) -> None:

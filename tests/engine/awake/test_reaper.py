@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator.domain.run import Spec
 from orchestrator.engine.awake.reaper import BEAT, LEASE, reap
@@ -40,7 +39,7 @@ async def left_behind(store: Store) -> tuple[int, int]:
 
 async def column(store: Store, sql: str) -> list[Any]:
     async with store.database.read() as connection:
-        return list((await connection.execute(text(sql))).scalars())
+        return list((await connection.execute(sql)).scalars())
 
 
 async def test_leases_of_a_dead_process_become_available_exactly_when_they_expire(store: Store) -> None:
@@ -65,7 +64,7 @@ async def test_a_lease_begins_when_it_is_written_however_long_that_waits(store: 
             clock.now += LEASE
         run = await store.runs.take(Spec("job", "f", "s"), 1)
         async with anyio.create_task_group() as group, store.database.write() as connection:
-            until = (await connection.execute(text("SELECT lease_until FROM process"))).scalar_one()
+            until = (await connection.execute("SELECT lease_until FROM process")).scalar_one()
             assert until == pytest.approx(clock.now + LEASE, abs=5)
             group.start_soon(partial(store.runs.beat, 1, LEASE, run_id=run.id, rate=None))
             await anyio.wait_all_tasks_blocked()
@@ -107,7 +106,7 @@ async def test_a_process_with_heartbeats_keeps_its_work_however_long_a_request_t
             async with (
                 store.database.write() as connection
             ):  # for a process on another machine, only the lease is visible
-                await connection.execute(text("UPDATE process SET host = 'elsewhere'"))
+                await connection.execute("UPDATE process SET host = 'elsewhere'")
             for _ in range(10):
                 clock.now += LEASE - 1
                 with anyio.fail_after(BEAT + 2):

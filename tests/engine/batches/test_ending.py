@@ -155,7 +155,7 @@ async def test_a_batch_that_two_daemons_end_has_one_end(executed: Executed) -> N
 async def test_output_files_are_kept_for_as_long_as_the_batch_says(store: Store) -> None:
     executed = await Executed.begin(store)
     async with store.database.write() as connection:
-        await connection.exec_driver_sql("UPDATE batch SET output_expires_after = 3600")
+        await connection.execute("UPDATE batch SET output_expires_after = 3600")
     await executed.stops(RunState.FAILED, "401", queued=False)
     await executed.ends()
     files = await store.files.listed(OWNER, limit=10, order="asc")
@@ -168,7 +168,7 @@ async def test_an_answer_with_a_strange_usage_does_not_keep_a_batch_from_ending(
 ) -> None:
     async with executed.store.database.write() as connection:
         answer = orjson.dumps({"id": "1", "usage": usage}).decode()
-        await connection.exec_driver_sql("UPDATE result SET output = ? WHERE output IS NOT NULL", (answer,))
+        await connection.execute("UPDATE result SET output = ? WHERE output IS NOT NULL", (answer,))
     await executed.stops(RunState.FAILED, "401", queued=False)
     ended = await executed.ends()
     assert (ended.completed, ended.usage) == (1, BatchUsage())
@@ -201,14 +201,14 @@ async def test_a_batch_whose_run_is_retried_while_its_files_are_written_goes_on(
     await executed.stops(RunState.FAILED, "401", queued=False)
     before = await executed.now()
     async with executed.store.database.write() as connection:
-        await connection.exec_driver_sql("UPDATE run SET due_at = 0 WHERE id = ?", (executed.run_id,))
+        await connection.execute("UPDATE run SET due_at = 0 WHERE id = ?", (executed.run_id,))
     await end_batch(before, custom_ids, executed.store, time.time())
     assert (await executed.now()).status is BatchStatus.IN_PROGRESS
 
 
 async def test_a_batch_whose_input_is_gone_ends(executed: Executed) -> None:
     async with executed.store.database.write() as connection:
-        await connection.exec_driver_sql("UPDATE batch SET total = 4, input_sha256 = ?", ("0" * 64,))
+        await connection.execute("UPDATE batch SET total = 4, input_sha256 = ?", ("0" * 64,))
     await executed.stops(RunState.FAILED, "no such file", queued=False)
     ended = await executed.ends()
     assert (ended.status, ended.completed) == (BatchStatus.FAILED, 1)

@@ -37,7 +37,7 @@ async def test_a_batch_that_is_no_longer_valid_after_a_kill_cancels_the_run_that
     batches = BatchService(store)
     batch = (await batches.create(NewBatch(OWNER, ROUTE, "file-x"))).batch
     async with store.database.write() as connection:
-        await connection.exec_driver_sql("UPDATE batch SET input_sha256 = 'a'")
+        await connection.execute("UPDATE batch SET input_sha256 = 'a'")
     run_id, _ = await store.queue.submit(Submission(batch.id, {}, [], due_at=0.0, key=batch.id))
     progress = await batches.find(batch.id, OWNER)
     assert progress is not None

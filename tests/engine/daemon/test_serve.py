@@ -87,7 +87,7 @@ async def test_the_delay_grows_each_time_no_process_can_be_started(store: Store)
         (found,) = await store.queue.listed(now)
         waits.append(round(found.due_at - now))
         async with store.database.write() as connection:
-            await connection.exec_driver_sql("UPDATE run SET due_at = 0")
+            await connection.execute("UPDATE run SET due_at = 0")
     assert waits == [30, 60, 120]
 
 

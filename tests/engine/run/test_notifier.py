@@ -53,7 +53,7 @@ async def go(job: Job, store: Store, progress: Progress | None = None, stop: Sto
 
 async def kept(store: Store, run_id: int = 1) -> dict[str, object]:
     async with store.database.read() as connection:
-        ((results,),) = await connection.exec_driver_sql("SELECT notification FROM run WHERE id = ?", (run_id,))
+        ((results,),) = await connection.execute("SELECT notification FROM run WHERE id = ?", (run_id,))
     found: dict[str, object] = orjson.loads(results)
     return found
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from sqlalchemy import text
 
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import AskedToStop
@@ -96,7 +95,7 @@ async def test_an_aborted_run_has_a_final_reading(store: Store, tmp_path: Path) 
 async def test_sampled_readings_still_add_up(store: Store, tmp_path: Path) -> None:
     await run(job_of(["a"], Scripted(), tmp_path), store)
     async with store.database.write() as connection:
-        await connection.execute(text("DELETE FROM reading"))
+        await connection.execute("DELETE FROM reading")
     for process_id, first in ((1, 0), (1, 500)):
         for number in range(500):
             settled = first + number

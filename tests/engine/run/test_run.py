@@ -343,7 +343,7 @@ async def test_automatic_concurrency_grows_and_is_remembered(store: Store, tmp_p
     await run(job_of([f"text {number}" for number in range(3000)], endpoint, tmp_path), store)
     assert endpoint.most_in_flight > 16  # it answers any number of requests at once
     async with store.database.read() as connection:
-        ((remembered,),) = await connection.exec_driver_sql("SELECT concurrency FROM tuning")
+        ((remembered,),) = await connection.execute("SELECT concurrency FROM tuning")
     assert remembered > 16
 
 
