@@ -1,9 +1,9 @@
 """Measure what 100 polls a second cost a live run: its rate with and without them, alternating within one run.
 
 The run is a batch that the server's daemon executes; a client polls the batch, or another path, for some seconds, then
-rests as long. Its endpoint answers a fixed number of requests per second, as a model does, or at once: then the run is
-limited by the CPU, which the client, the HTTP server and the endpoint share with it on the same machine.
-`python -m bench.polls` prints the table.
+rests as long. `CPU ms` is what a poll takes in the server's process. The batch's endpoint answers a fixed number of
+requests per second, as a model does, or at once: then the run is limited by the CPU, which the client, the HTTP server
+and the endpoint share with it on the same machine. `python -m bench.polls` prints the table.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+import psutil
 
 from bench.batch_api import ANSWER, ROUTE, TOKEN, generate, http_server
 from bench.fanout import constant_server
@@ -34,20 +35,29 @@ PATHS = ("/v1/batches/{batch}", "/api/runs/1", "/metrics")
 RATES = (200, None)  # answers per second of the endpoint
 
 
-async def turns(url: str, path: str, ledger: Path) -> tuple[list[float], list[float], list[float]]:
-    """Items per second in turns with polls and without, and the seconds that polls took."""
+async def turns(
+    url: str, path: str, ledger: Path, server: psutil.Process
+) -> tuple[dict[bool, list[float]], dict[bool, float], list[float]]:
+    """Items per second and the server's CPU, in turns with polls and without; the seconds that polls took."""
     rates: dict[bool, list[float]] = {True: [], False: []}
+    cpu = {True: 0.0, False: 0.0}
     took: list[float] = []
     async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {TOKEN}"}) as session:
         for polls in (False, True) * 5:
-            begun = time.time()
+            begun, before = time.time(), _cpu_of(server)
             async with anyio.create_task_group() as group:
                 while time.time() < begun + TURN:
                     if polls:
                         group.start_soon(_poll, session, path, took)
                     await anyio.sleep(1 / PER_SECOND)
+            cpu[polls] += _cpu_of(server) - before
             rates[polls].append(_rate(ledger, begun + MARGIN, begun + TURN - MARGIN))
-    return rates[True], rates[False], took
+    return rates, cpu, took
+
+
+def _cpu_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 async def _poll(session: aiohttp.ClientSession, path: str, took: list[float]) -> None:
@@ -80,7 +90,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("paths", nargs="*", default=PATHS)
     paths = arguments.parse_args().paths
-    print(f"{'path':22} {'server/s':>8} {'without':>8} {'with':>8} {'cost':>7} {'poll ms: median':>16} {'99 %':>8}")
+    head = f"{'path':22} {'server/s':>8} {'without':>8} {'with':>8} {'cost':>7} {'CPU ms':>7}"
+    print(f"{head} {'poll ms: median':>16} {'99 %':>8}")
     with tempfile.TemporaryDirectory() as name:
         lines = Path(name) / "lines.jsonl"
         generate(lines, LINES, 400)
@@ -94,16 +105,20 @@ def measure(path: str, per_second: int | None, lines: Path) -> None:
     with (
         constant_server(ANSWER, per_second) as url,
         tempfile.TemporaryDirectory() as folder,
-        http_server(Path(folder), url) as (client, _),
+        http_server(Path(folder), url) as (client, process),
     ):
         polled_path = path.format(batch=live_batch(client, lines))
         where = str(client.base_url).removesuffix("/v1/")
-        polled, alone, took = anyio.run(turns, where, polled_path, Path(folder) / "ledger.db")
+        server = psutil.Process(process.pid)
+        rates, cpu, took = anyio.run(turns, where, polled_path, Path(folder) / "ledger.db", server)
+    polled, alone = rates[True], rates[False]
     cost = 1 - statistics.median(with_ / without for with_, without in zip(polled, alone, strict=True))
     milliseconds = [1000 * seconds for seconds in sorted(took)]
+    a_poll = 1000 * (cpu[True] - cpu[False]) / len(took)
     print(
         f"{path:22} {per_second or 'at once':>8} {statistics.median(alone):8,.0f} {statistics.median(polled):8,.0f} "
-        f"{cost:7.1%} {milliseconds[len(took) // 2]:16.1f} {milliseconds[len(took) * 99 // 100]:8.1f}  ({len(took)})"
+        f"{cost:7.1%} {a_poll:7.2f} {milliseconds[len(took) // 2]:16.1f} {milliseconds[len(took) * 99 // 100]:8.1f}"
+        f"  ({len(took)})"
     )
 
 

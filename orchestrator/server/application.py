@@ -17,6 +17,7 @@ from orchestrator.server.openai import routes as openai_routes
 from orchestrator.server.ownership import check_owner
 from orchestrator.server.page import routes as page_routes
 from orchestrator.server.page.layout import failure
+from orchestrator.server.polls import POLLS, Polls, remember_polls
 from orchestrator.server.remembered import REMEMBERED, Remembered
 from orchestrator.server.sign_in import routes as sign_in_routes
 
@@ -30,9 +31,10 @@ def build(context: Context) -> web.Application:
     """Return the application with all routes. Whatever does not belong to signing in, or is `HEALTH`, needs a token."""
     application = web.Application(
         client_max_size=_LARGEST_BODY,
-        middlewares=[answer_failures(failure), check_origin(context), check_identity, check_owner],
+        middlewares=[answer_failures(failure), check_origin(context), check_identity, remember_polls, check_owner],
     )
     application[CONTEXT] = context
+    application[POLLS] = Polls()
     application[REMEMBERED] = Remembered(context.tasks)
     application.on_response_prepare.append(add_headers)
     application.add_routes([web.get(HEALTH, _healthz)])
