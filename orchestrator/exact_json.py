@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 20  # the digits of 2**64, after all digits are replaced by 0
@@ -33,6 +33,17 @@ def loads(content: bytes | str) -> Any:
         except RecursionError as error:
             raise orjson.JSONDecodeError("nested too deeply", "", 0) from error
     return value
+
+
+def loads_all(contents: Sequence[str]) -> list[Any]:
+    """Return the values of valid JSON texts. Reading all at once takes a fraction of the time of `loads` for each."""
+    joined = f"[{','.join(contents)}]".encode()
+    if not _may_be_wide(joined):
+        with suppress(ValueError):  # one is nested as deeply as can be read
+            values: list[Any] = orjson.loads(joined)
+            if len(values) == len(contents):
+                return values
+    return [loads(content) for content in contents]
 
 
 def repeated_key(content: bytes) -> str | None:

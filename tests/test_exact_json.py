@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator import exact_json
 
@@ -54,6 +56,42 @@ def test_all_other_json_is_unchanged(text: str) -> None:
 def test_values_that_json_cannot_keep_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         exact_json.loads(text)
+
+
+_TEXTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**66), 2**66)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=3), values, max_size=3),
+    max_leaves=6,
+).map(json.dumps) | st.sampled_from(
+    [
+        "-0",
+        "1E+2",
+        "0.10",
+        '"\\u0041\\/"',
+        '{"a": 1, "a": 2}',
+        " [1 , 2] ",
+        "[" * 1024 + "]" * 1024,
+        "1e-400",
+        '"]"',
+        '","',
+    ]
+)
+
+
+@given(st.lists(_TEXTS, max_size=8))
+def test_many_texts_have_the_values_that_each_has_alone(texts: list[str]) -> None:
+    found, expected = exact_json.loads_all(texts), [exact_json.loads(text) for text in texts]
+    assert [repr(value) for value in found] == [repr(value) for value in expected]  # -0.0 == 0, 1e22 == 10**22
+
+
+@pytest.mark.parametrize("texts", [["1", "{"], ["[1", "2]"], ["1,2"], [""]])
+def test_one_text_that_is_not_valid_among_many_is_rejected(texts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        exact_json.loads_all(texts)
 
 
 class Odd:

@@ -18,7 +18,12 @@ class JsonlWriter(RecordWriter):
 
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
-        self._file.write(json_lines({name: record.get(name) for name in self._columns} for record in records))
+        columns = tuple(self._columns)
+        self._file.write(
+            json_lines(
+                record if (*record,) == columns else {name: record.get(name) for name in columns} for record in records
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True, init=False)

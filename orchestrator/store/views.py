@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from orchestrator.domain.run import Cause, Run
+    from orchestrator.store.connection import Connection
     from orchestrator.store.database import Database
 
 PAGE = 1000  # rows read at once: the read transaction is over before they are used
@@ -43,6 +44,19 @@ class ItemView:
     notes: str | None  # words with spaces between
     key: int  # as the ledger numbers items
     body: str | None  # what the server answered to the failed request, if the policy keeps that
+
+
+CompletedRow: TypeAlias = tuple[str, str | None, str, int]  # id; kept columns and output, as JSON; position
+
+
+@dataclass(frozen=True, slots=True)
+class SettledPage:
+    """Consecutive rows of a run: how many, those with an answer, and those that are discarded, in input order."""
+
+    last: int  # its position
+    rows: int
+    completed: Sequence[CompletedRow]
+    discarded: Sequence[ItemView]
 
 
 _COUNTS = """
@@ -95,6 +109,14 @@ _ITEMS = _items_in(
 _PAGE_WHERE = f"{_ITEMS} WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS}"
 _PAGE = f"{_PAGE_WHERE} ORDER BY m.id LIMIT :limit"
 _PAGE_OF_NOTED = f"{_PAGE_WHERE} AND r.notes IS NOT NULL AND r.outcome = 'completed' ORDER BY m.id LIMIT :limit"
+# What a delivery needs of most rows. The rest of an item is looked up only for those that are discarded.
+_COMPLETED = f"""
+SELECT i.item_id, m.kept, r.output, m.id & {(1 << POSITION_BITS) - 1}
+FROM member m CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = m.item_key
+WHERE m.id > :after AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT {PAGE}
+"""
+_DISCARDED = f"""{_PAGE_WHERE} AND m.id <= (:run << {POSITION_BITS}) + :last
+AND r.outcome = 'discarded' AND item_state = 'discarded' ORDER BY m.id"""
 # By state, chunk by chunk: those without such an item are left out by their counters.
 _IN_CHUNKS = _items_in(
     f"""chunk h CROSS JOIN member m ON m.id >= (h.run_id << {POSITION_BITS}) | h.lo
@@ -205,6 +227,28 @@ class Views:
         async with self._database.read() as connection:
             rows = (await connection.execute(_PAGE_OF_NOTED if noted else _PAGE, values)).all()
         return [as_view(row) for row in rows]
+
+    async def settled(self, run_id: int) -> AsyncIterator[SettledPage]:
+        """All rows of a run, settled or not, in pages; what is not settled is only counted."""
+        page = await self._settled_after(run_id, -1)
+        while page is not None:
+            yield page
+            page = await self._settled_after(run_id, page.last)
+
+    async def _settled_after(self, run_id: int, after: int) -> SettledPage | None:
+        def read(connection: Connection) -> SettledPage | None:
+            values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
+            rows = connection.driver.execute(_COMPLETED, values).fetchall()  # rows with names cost more
+            if not rows:
+                return None
+            last: int = rows[-1][3]
+            completed: list[CompletedRow] = [row for row in rows if row[2] is not None]
+            discarded: list[ItemView] = []
+            if len(completed) < len(rows):
+                discarded = [as_view(row) for row in connection.execute(_DISCARDED, {**values, "last": last})]
+            return SettledPage(last, len(rows), completed, discarded)
+
+        return await self._database.read_in_one_trip(read)
 
     async def in_state(self, run_id: int, state: ItemState, after: int, limit: int) -> list[ItemView]:
         """At most `limit` items in one state that follow a position."""

@@ -13,20 +13,19 @@ from anyio import to_thread
 
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.costs import bill_runs
-from orchestrator.domain.item import ItemState
 from orchestrator.domain.readings import lost_requests
 from orchestrator.domain.urls import shown, without_secrets
-from orchestrator.engine.results import results_in
+from orchestrator.engine.results import records_of, results_in
 from orchestrator.ports import ChecksTarget
 from orchestrator.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
     from orchestrator.domain.run import Counts, Run
     from orchestrator.ports import Delivery, Sink
     from orchestrator.store import Store
-    from orchestrator.store.views import ItemView
+    from orchestrator.store.views import SettledPage
 
 _DAY = 86_400.0  # seconds: an endpoint may have been awake before the run began
 
@@ -42,9 +41,10 @@ async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
     counts = await store.views.counts(run.id, run.total)
     inputs = completed = discarded = 0
     async with _opened(sink) as delivery:
-        async for page in store.views.pages(run.id):
-            records = await to_thread.run_sync(_write, delivery, page)
-            inputs, completed, discarded = inputs + len(page), completed + records[0], discarded + records[1]
+        async for page in store.views.settled(run.id):
+            await to_thread.run_sync(_write, delivery, page)
+            inputs, completed = inputs + page.rows, completed + len(page.completed)
+            discarded += len(page.discarded)
         made = await _made(run, store)
         manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), made)
         return await to_thread.run_sync(delivery.seal, manifest)
@@ -68,13 +68,9 @@ async def _opened(sink: Sink) -> AsyncIterator[Delivery]:
             await to_thread.run_sync(opened.__exit__, None, None, None)
 
 
-def _write(delivery: Delivery, page: Sequence[ItemView]) -> tuple[int, int]:
-    items = results_in(page)
-    completed = [item.record() for item in items if item.state is ItemState.COMPLETED]
-    discarded = [item.record() for item in items if item.state is ItemState.DISCARDED]
-    delivery.complete(completed)
-    delivery.discard(discarded)
-    return len(completed), len(discarded)
+def _write(delivery: Delivery, page: SettledPage) -> None:
+    delivery.complete(records_of(page.completed))
+    delivery.discard([item.record() for item in results_in(page.discarded)])
 
 
 async def _made(run: Run, store: Store) -> dict[str, object]:
