@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.location import Location, Target
     from orchestrator.domain.notification import Notification
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
+    from orchestrator.domain.terms import Billed, Terms
 
     Again = Callable[[], Awaitable[bool]]
 
@@ -280,6 +280,19 @@ class Restarts(ControlPlane, Protocol):
 
     async def restart(self) -> None:
         """End a server that runs but fails every request. `state` is then paused, and `resume` starts it again."""
+        ...
+
+
+@runtime_checkable
+class Metered(ControlPlane, Protocol):
+    """A control plane of a provider that ends each server after a time that we set, and says what it bills."""
+
+    def prepare(self, window: str, seconds: float) -> None:
+        """Before `resume`: say for which awake window servers are started, and for how many seconds at most."""
+        ...
+
+    async def billed(self, window: str) -> Billed | None:
+        """Return what the provider bills for all servers that were started for this window; None if it has none."""
         ...
 
 

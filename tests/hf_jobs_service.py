@@ -46,6 +46,7 @@ class FakeJob:
     ended_at: float | None = None
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=lambda: ["===== Job started at 2026-01-01 00:00:00 =====", "loading"])
 
     @property
     def billed(self) -> float:
@@ -66,9 +67,11 @@ class JobsService:
         self.url = ""
         self.jobs: dict[str, FakeJob] = {}
         self.scheduling = 0.02  # seconds until a job runs
+        self.stuck_after: int | None = None  # jobs: later ones wait for their hardware for ever
         self.fails: str | None = None  # the message with which new jobs end instead of running
         self.times_out_after: int | None = None  # so many requests to a job
         self.lose_answers = 0  # so many creations take effect, but their answer is lost
+        self.refuses_after: int | None = None  # jobs: later creations are refused
         self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
         self.hangs = False  # no call is answered
         self.holds = False  # no request to a job is answered
@@ -105,7 +108,8 @@ class JobsService:
     def _tick(self) -> None:
         now = time.monotonic()
         for job in self.jobs.values():
-            if job.stage == SCHEDULING and now >= job.created_at + self.scheduling:
+            stuck = self.stuck_after is not None and int(job.id, 16) >= self.stuck_after
+            if job.stage == SCHEDULING and not stuck and now >= job.created_at + self.scheduling:
                 job.stage, job.started_at = RUNNING, now
                 if self.fails is not None:
                     self.end(job, ERROR, self.fails)
@@ -150,6 +154,8 @@ class JobsService:
         api.router.add_get("/api/jobs/{namespace}", self._list)
         api.router.add_get("/api/jobs/{namespace}/{id}", self._inspect)
         api.router.add_post("/api/jobs/{namespace}/{id}/cancel", self._cancel)
+        api.router.add_get("/api/jobs/{namespace}/{id}/logs", self._logs)
+        api.router.add_get("/api/jobs/{namespace}/{id}/metrics", self._metrics)
         return api
 
     async def _whoami(self, _request: web.Request) -> web.Response:
@@ -160,6 +166,8 @@ class JobsService:
         return web.json_response([offer | units for offer in _HARDWARE])
 
     async def _run_job(self, request: web.Request) -> web.Response:
+        if self.refuses_after is not None and len(self.jobs) >= self.refuses_after:
+            return web.json_response({"error": "no more jobs for this account"}, status=400)
         job = await self._create(request.match_info["namespace"], orjson.loads(await request.read()))
         if self.lose_answers:
             self.lose_answers -= 1
@@ -179,6 +187,30 @@ class JobsService:
             return web.json_response({"error": "Job is not running"}, status=400)
         self.end(job, CANCELED)
         return web.json_response(self._shown(job))
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        """Replay what was written; the stream goes on as long as the job runs, with a comment now and then."""
+        job, tail = self.jobs[request.match_info["id"]], int(request.query.get("tail", "1000"))
+        return await self._stream(request, job, [{"data": line} for line in job.log[max(0, len(job.log) - tail) :]])
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        job = self.jobs[request.match_info["id"]]
+        if not job.alive:
+            return web.json_response({"error": "Job is not running"}, status=406)
+        gpus = {"d901cd7f": {"utilization": 97, "memory_used_bytes": 20_000, "memory_total_bytes": 22_836}}
+        figures = {"cpu_usage_pct": 12, "cpu_millicores": 3500, "memory_used_bytes": 1417216, "gpus": gpus}
+        return await self._stream(request, job, [figures])
+
+    async def _stream(self, request: web.Request, job: FakeJob, events: list[dict[str, Any]]) -> web.StreamResponse:
+        """Send server-sent events, as the service does."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for event in events:
+            await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
+        while job.alive and not self._ended.is_set():
+            await response.write(b": keep-alive\n\n")
+            await asyncio.sleep(0.05)
+        return response
 
     async def _list(self, request: web.Request) -> web.Response:
         labels = [tuple(label.split("=", 1)) for label in request.query.getall("label", [])]
@@ -210,6 +242,8 @@ class JobsService:
         job.asked += texts
         while self.holds and job.alive:
             await asyncio.sleep(0.01)
+        if not job.alive:
+            return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
         if len(job.asked) == self.times_out_after:
             self.end(job, ERROR, "Job timeout")
         return web.json_response([{"label": answer_to(text)} for text in texts])

@@ -126,5 +126,6 @@ def _stay_as_json(stay: SessionCost, settled: int) -> dict[str, object]:
         "price_per_hour": stay.price_per_hour,
         "cost": cost,
         "cost_per_1000": None if cost is None or not settled else cost / settled * 1000,
+        "billed": None if stay.billed is None else asdict(stay.billed),
         "proof": stay.proof,
     }

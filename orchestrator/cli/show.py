@@ -10,6 +10,7 @@ from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import count, duration, money
 from orchestrator.domain.phrases import rate as per_second
+from orchestrator.domain.report_words import billed_words
 from orchestrator.domain.traffic import traffic_lines
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _show_stay(stay: SessionCost, settled: int, *, several: bool) -> None:
         STDERR.print(f"{whose}cost {money(stay.cost)} at ${stay.price_per_hour:g} an hour{each}")
     else:
         STDERR.print(f"{whose}cost unknown: set price_per_hour= on the endpoint")
+    if stay.billed is not None:
+        STDERR.print(f"{whose}{billed_words(stay.billed.seconds, stay.billed.dollars)}")
 
 
 def token_line(tokens: Tokens) -> str:

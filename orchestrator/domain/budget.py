@@ -85,12 +85,16 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStanding:
-    """Which budget is spent, if any, and its use; `lasts`: seconds until one can be spent, if none is yet."""
+    """Which budget is spent, if any, and its use; `lasts`: seconds until one can be spent, if none is yet.
+
+    `left`: the same, as if no new budget began at midnight; infinite if there is no budget.
+    """
 
     whose: Whose | None
     use: Use
     lasts: float
     until: float | None = None  # when a new budget begins
+    left: float = 0.0
 
     def __str__(self) -> str:
         """Return which budget is spent, as a phrase."""
@@ -119,7 +123,7 @@ def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: st
         ("job", budgets.job, midnight, next_midnight, lambda receipt: receipt.job == job),
         ("ledger", budgets.ledger, midnight, next_midnight, lambda _: True),
     )
-    lasts = next_midnight - now
+    least = float("inf")
     for whose, budget, since, until, is_ours in scopes:
         use = used(receipts, since, now, is_ours)
         left = min(
@@ -128,8 +132,8 @@ def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: st
         )
         if left <= 0:
             return BudgetStanding(whose, use, 0.0, until)
-        lasts = min(lasts, left)
-    return BudgetStanding(None, Use(), lasts)
+        least = min(least, left)
+    return BudgetStanding(None, Use(), min(least, next_midnight - now), left=least)
 
 
 def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callable[[Receipt], bool]) -> Use:
@@ -143,13 +147,11 @@ def used(receipts: Iterable[Receipt], since: float, now: float, is_ours: Callabl
     seconds = dollars = seconds_rate = dollars_rate = 0.0
     for sharing in windows.values():
         first = sharing[0]
-        until = now if first.billed_to is None else first.billed_to
-        billed = max(0.0, min(now, until) - max(since, first.billed_from))
         share = sum(part for hold, part in shared(sharing, now, since=since) if is_ours(hold))
-        price = (first.price_per_hour or 0.0) / 3600
-        seconds, dollars = seconds + billed * share, dollars + billed * share * price
+        seconds += first.awake_in(since, now) * share
+        dollars += (first.dollars_in(since, now) or 0.0) * share
         if first.billed_to is None and share:
-            seconds_rate, dollars_rate = seconds_rate + 1, dollars_rate + price
+            seconds_rate, dollars_rate = seconds_rate + 1, dollars_rate + (first.price_per_hour or 0.0) / 3600
     return Use(seconds, dollars, seconds_rate, dollars_rate)
 
 

@@ -22,7 +22,11 @@ _NO_RUN = 0  # stands for uses by a command of the user
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One use of a window by one run. `billed_from` and `billed_to` are the window's, `spent` is the run's."""
+    """One use of a window by one run. `billed_from` and `billed_to` are the window's, `spent` is the run's.
+
+    `billed_seconds`, `billed_dollars`: what the provider bills for the window, for all servers together; None if it
+    does not say. Then the time and the price count.
+    """
 
     endpoint: str
     window_id: int
@@ -36,6 +40,20 @@ class Receipt:
     billed_to: float | None
     closed_by: str | None
     said: str | None
+    billed_seconds: float | None = None
+    billed_dollars: float | None = None
+
+    def awake_in(self, since: float, until: float) -> float:
+        """Return for how many seconds the window was billed between these moments."""
+        return max(0.0, min(until, self.billed_to or until) - max(since, self.billed_from))
+
+    def dollars_in(self, since: float, until: float) -> float | None:
+        """Return what the window cost between these moments; None if the price is unknown."""
+        seconds = self.awake_in(since, until)
+        if self.billed_dollars is None or self.billed_to is None:
+            return cost_of(seconds, self.price_per_hour)
+        whole = self.billed_to - self.billed_from
+        return self.billed_dollars * (seconds / whole if whole > 0 else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +65,11 @@ class Cost:
     dollars: float | None
 
 
-def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
-    """Add up windows by endpoint, by job, or by day (UTC) of opening.
+def bill(receipts: Iterable[Receipt], by: By, now: float, *, since: float = 0.0) -> list[Cost]:
+    """Add up windows by endpoint, by job, or by day (UTC) of opening: what they cost since a moment.
 
     A window is billed from its resume until it was seen asleep (until now if it is still awake), however many runs
-    share it; jobs share the cost in proportion to how long they held it.
+    share it, or as its provider says; jobs share the cost in proportion to how long they held it.
     """
     windows: dict[int, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
@@ -59,22 +77,19 @@ def bill(receipts: Iterable[Receipt], by: By, now: float) -> list[Cost]:
     seconds: dict[str, float] = defaultdict(float)
     dollars: dict[str, float | None] = defaultdict(float)
     for sharing in windows.values():
-        first = sharing[0]
-        billed = max(0.0, (first.billed_to or now) - first.billed_from)
+        awake, cost = sharing[0].awake_in(since, now), sharing[0].dollars_in(since, now)
         for what, share in _shares(sharing, by, now):
-            seconds[what] += billed * share
-            before, cost = dollars[what], cost_of(billed * share, first.price_per_hour)
-            dollars[what] = None if before is None or cost is None else before + cost
+            seconds[what] += awake * share
+            before = dollars[what]
+            dollars[what] = None if before is None or cost is None else before + cost * share
     return [Cost(what, seconds[what], dollars[what]) for what in sorted(seconds)]
 
 
 def billed_since(receipts: Iterable[Receipt], moment: float, now: float) -> float | None:
     """Return the dollars that all windows together have cost since a moment; None if a price is not known."""
-    windows = {receipt.window_id: receipt for receipt in receipts}.values()
-    seconds = [max(0.0, (window.billed_to or now) - max(moment, window.billed_from)) for window in windows]
     dollars = 0.0
-    for window, billed in zip(windows, seconds, strict=True):
-        cost = cost_of(billed, window.price_per_hour)
+    for window in {receipt.window_id: receipt for receipt in receipts}.values():
+        cost = window.dollars_in(moment, now)
         if cost is None:
             return None
         dollars += cost

@@ -249,8 +249,8 @@ def _totals(runs: Sequence[RunReport], data: ReportData) -> Totals:
         dollars = _sum_dollars([cost.dollars for cost in mine])
         spent = sum((run.spent for run in runs), Spent())
     else:
-        within = [_within(use, data) for use in data.receipts if (use.billed_to or data.until) > data.since]
-        costs = bill(within, "endpoint", data.until)
+        within = [use for use in data.receipts if (use.billed_to or data.until) > data.since]
+        costs = bill(within, "endpoint", data.until, since=data.since)
         awake = sum(cost.seconds for cost in costs)
         dollars = _sum_dollars([cost.dollars for cost in costs])
         spent = sum((use.spent for use in within), Spent())
@@ -270,10 +270,6 @@ def _totals(runs: Sequence[RunReport], data: ReportData) -> Totals:
         awake,
         dollars,
     )
-
-
-def _within(use: Receipt, data: ReportData) -> Receipt:
-    return replace(use, billed_from=max(use.billed_from, data.since))
 
 
 def _sum_dollars(dollars: Sequence[float | None]) -> float | None:

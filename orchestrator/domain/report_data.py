@@ -102,6 +102,8 @@ class AwakeWindow:
     said: str | None
     users: Sequence[User] = ()
     last_run: int | None = None  # the last run that used it
+    billed_seconds: float | None = None  # what the provider bills for all servers together, if it says so
+    billed_dollars: float | None = None
 
     @property
     def is_debt(self) -> bool:

@@ -112,13 +112,20 @@ def _kept_awake(window: AwakeWindow, user: User, now: float, zone: tzinfo | None
     return f"{cost}; {user.kept_by} keeps it awake {end}"
 
 
+def billed_words(seconds: float, dollars: float | None) -> str:
+    """Return for example `the provider bills 12 min 3 s, $0.41`."""
+    return f"the provider bills {duration(seconds)}" + ("" if dollars is None else f", {money(dollars)}")
+
+
 def proof_line(window: AwakeWindow, zone: tzinfo | None) -> str:
     """Describe how an endpoint was left: the state that was read, when, and by which run or command."""
     at = clock(window.billed_to or window.looked_at, zone)
     if window.closed_by == FOUND_ASLEEP:
         return f"was found asleep at {at}: {window.said}"
     if window.owed and window.said is not None:
-        return f"read as {window.said} at {at} by {_by(window)}"
+        billed = window.billed_seconds
+        bill = "" if billed is None else f"; {billed_words(billed, window.billed_dollars)}"
+        return f"read as {window.said} at {at} by {_by(window)}{bill}"
     if window.owed:
         return f"closed at {at} by {_by(window)}; its state then is not known"
     if window.said is not None:

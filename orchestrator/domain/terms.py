@@ -67,6 +67,21 @@ class LastingHold:
     expires_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What the provider bills for one awake window, by its own clock and price list; None if it does not say.
+
+    `seconds`: those of all servers added up.
+    """
+
+    seconds: float
+    dollars: float | None
+
+    def __add__(self, other: Billed) -> Billed:
+        known = None if self.dollars is None or other.dollars is None else self.dollars + other.dollars
+        return Billed(self.seconds + other.seconds, known)
+
+
 @dataclass(slots=True)
 class Spent:
     """Seconds for which an endpoint was awake for one run, by what they were spent on."""

@@ -5,9 +5,11 @@ Source of the protocol: `huggingface_hub` 2.4 (`run_job`, `list_jobs`, `cancel_j
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from yarl import URL
 
 from orchestrator.domain.errors import OrchestratorError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.hf_calls import Calls
 
 LABEL = "orchestrator-endpoint"  # the label of a job that is one of our endpoints; its value is the endpoint's name
+REPLICA_LABEL = "orchestrator-replica"  # which of the endpoint's jobs it is, from 1
+WINDOW_LABEL = "orchestrator-window"  # the awake window that it was created for
 SCOPE = "job.write"
 _ENDED = frozenset({"COMPLETED", "CANCELED", "ERROR", "DELETED"})
 _EXPOSED = 0.01  # dollars per hour for a job with exposed ports, on top of its hardware
@@ -30,7 +34,8 @@ _EXPOSED = 0.01  # dollars per hour for a job with exposed ports, on top of its 
 class JobDescription:
     """A job as the API reports it. `message`: why it is in its stage. `seconds`: for how long it has been running.
 
-    `created_at`: ISO 8601. `urls`: of its exposed ports, once they are known.
+    `billed_seconds`: since it was created, until it ended. `created_at`: ISO 8601. `urls`: of its exposed ports, once
+    they are known.
     """
 
     id: str
@@ -39,22 +44,34 @@ class JobDescription:
     created_at: str
     urls: tuple[str, ...]
     seconds: int | None
+    billed_seconds: int
+    flavor: str
+    labels: Mapping[str, str]
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> JobDescription:
         """Read a job. Raises `ValueError` if its number or stage is missing."""
-        status, durations = document.get("status"), document.get("durations")
+        status, durations, labels = (document.get(name) for name in ("status", "durations", "labels"))
         if not isinstance(document.get("id"), str) or not isinstance(status, dict):
             raise ValueError("there is no job in it")
-        seconds = durations.get("runningSecs") if isinstance(durations, dict) else None
+        running, total = (_seconds(durations, name) for name in ("runningSecs", "totalSecs"))
         return cls(
             id=document["id"],
             stage=str(status.get("stage")),
             message=str(status.get("message") or ""),
             created_at=str(document.get("createdAt") or ""),
             urls=tuple(map(str, status.get("exposeUrls") or ())),
-            seconds=seconds if isinstance(seconds, int) else None,
+            seconds=running,
+            billed_seconds=total or running or 0,
+            flavor=str(document.get("flavor") or ""),
+            labels=dict(labels) if isinstance(labels, dict) else {},
         )
+
+    @property
+    def replica(self) -> int:
+        """Which of its endpoint's jobs it is, from 1."""
+        number = self.labels.get(REPLICA_LABEL, "")
+        return int(number) if number.isdecimal() else 1
 
     @property
     def ended(self) -> bool:
@@ -67,43 +84,73 @@ class JobDescription:
         return self.stage in {"COMPLETED", "ERROR"}
 
 
+@dataclass(slots=True)
+class _Look:
+    """The jobs that were alive at the last look. `at`: when, on the monotonic clock; None: look again."""
+
+    jobs: Sequence[JobDescription] = ()
+    at: float | None = None
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+
 class Jobs:
     """The jobs of one namespace that are one endpoint: those with its name as their label."""
 
     def __init__(self, calls: Calls, name: str) -> None:
         self.calls = calls
         self._name = name
+        self._look = _Look()
+        self._offers: Sequence[Mapping[str, Any]] | None = None
 
-    async def alive(self) -> Sequence[JobDescription]:
-        """Return the jobs with the label that have not ended, in the order in which they were created."""
-        query = [("label", f"{LABEL}={self._name}"), ("stage", "SCHEDULING"), ("stage", "RUNNING")]
-        url: str | None = str(URL(self._url()).with_query(query))
+    async def alive(self, *, within: float = 0.0) -> Sequence[JobDescription]:
+        """Return the jobs with the label that have not ended, in the order in which they were created.
+
+        A look of the last `within` seconds is used again, so that many members need one call, unless we have created
+        or cancelled a job since.
+        """
+        look = self._look
+        async with look.lock:
+            if look.at is None or time.monotonic() >= look.at + within:
+                found = await self._list(("stage", "SCHEDULING"), ("stage", "RUNNING"))
+                look.jobs = sorted((job for job in found if not job.ended), key=lambda job: job.created_at)
+                look.at = time.monotonic()
+            return look.jobs
+
+    async def of_window(self, window: str) -> Sequence[JobDescription]:
+        """Return the jobs that were created for this awake window, in any stage."""
+        return await self._list(("label", f"{WINDOW_LABEL}={window}"))
+
+    async def _list(self, *conditions: tuple[str, str]) -> list[JobDescription]:
+        url: str | None = str(URL(self._url()).with_query([("label", f"{LABEL}={self._name}"), *conditions]))
         jobs: list[JobDescription] = []
         while url is not None:
             page, url = await self.calls.call("GET", url, self._page)
-            jobs += [job for job in page if not job.ended]
-        return sorted(jobs, key=lambda job: job.created_at)
+            jobs += page
+        return jobs
 
     async def get(self, job_id: str) -> JobDescription:
         """Return a job as it is now. Raises `Declined` if there is none."""
         return await self.calls.call("GET", self._url(job_id), self._job)
 
-    async def run(self, spec: Mapping[str, Any]) -> JobDescription:
+    async def run(self, spec: Mapping[str, Any], labels: Mapping[str, str]) -> JobDescription:
         """Create a job, once: if the answer is lost, raises `EndpointSilent`, and the job may have been created."""
-        body = {**spec, "labels": {LABEL: self._name}}
+        body = {**spec, "labels": {LABEL: self._name, **labels}}
+        self._look.at = None
         return await self.calls.call("POST", self._url(), self._job, body=body, tries=1)
 
     async def cancel(self, job: JobDescription) -> None:
         """Cancel a job. Raises `Declined` if it has ended already."""
+        self._look.at = None
         await self.calls.call("POST", self._url(job.id, "cancel"), _nothing)
 
     async def price(self, flavor: str) -> float | None:
         """Return dollars per hour for this hardware. Asks once; None if that fails, or the price is not listed."""
-        try:
-            offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=1)
-        except OrchestratorError:
-            return None
-        for offer in offers:
+        if self._offers is None:
+            try:
+                self._offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=1)
+            except OrchestratorError:
+                return None
+        for offer in self._offers:
             price, unit = offer.get("unitCostUSD"), offer.get("unitLabel")
             if offer.get("name") == flavor and isinstance(price, int | float) and unit == "minute":
                 return price * 60 + _EXPOSED
@@ -126,6 +173,11 @@ class Jobs:
     def _hidden(self, job: JobDescription) -> JobDescription:
         """Return the job without our secrets, which its message may repeat."""
         return replace(job, message=self.calls.secrets.hidden_in(job.message))
+
+
+def _seconds(durations: object, name: str) -> int | None:
+    seconds = durations.get(name) if isinstance(durations, dict) else None
+    return seconds if isinstance(seconds, int) else None
 
 
 async def _nothing(_response: aiohttp.ClientResponse) -> None:

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from orchestrator.ports import DataPlane
 
 M = TypeVar("M", bound=Member)
-_BEST_FIRST = (EndpointState.AWAKE, EndpointState.STARTING, EndpointState.PAUSED, EndpointState.FAILED)
+_BEST_FIRST = (
+    EndpointState.AWAKE,
+    EndpointState.STARTING,
+    EndpointState.SCALED_TO_ZERO,
+    EndpointState.PAUSED,
+    EndpointState.FAILED,
+)
 
 
 class MemberGroup(Generic[M]):
-    """All members as one: `state` returns the best member's state, and `connect` opens a member that is awake."""
+    """All members as one: `state` returns the best member's state, and `connect` opens a member that answers."""
 
     terms: Terms | None = None  # they end with this process, however it ends
 
@@ -31,6 +37,7 @@ class MemberGroup(Generic[M]):
         self.present = tuple(members)
         self.look_every = min(member.look_every for member in self.present)
         self._states = dict.fromkeys(self.present, EndpointState.PAUSED)
+        self._answering: list[M] = []  # when we last asked
 
     async def members(self) -> AsyncGenerator[Sequence[M]]:
         """Yield all members, once."""
@@ -62,12 +69,23 @@ class MemberGroup(Generic[M]):
         await self._each(look)
         return min(self._states.values(), key=_BEST_FIRST.index)
 
-    async def price(self) -> None:
-        """Return None: no price is published."""
+    async def price(self) -> float | None:
+        """Return dollars per hour for all members together; None if they have no price."""
+        prices = [await member.price() for member in self.present]
+        known = [price for price in prices if price is not None]
+        return sum(known) if len(known) == len(prices) else None
 
     async def answers(self) -> bool:
         """Whether any member would answer a request now."""
-        return await self.state() is EndpointState.AWAKE
+        answering: list[M] = []
+
+        async def ask(member: M) -> None:
+            if await member.answers():
+                answering.append(member)
+
+        await self._each(ask)
+        self._answering = answering
+        return bool(answering)
 
     async def pause(self, *, to_zero: bool = False) -> None:
         """End all members and confirm that they are gone. Raises the first failure once all have been asked."""
@@ -75,26 +93,29 @@ class MemberGroup(Generic[M]):
             await self._each(lambda member: member.pause(to_zero=to_zero))
 
     async def _each(self, act: Callable[[M], Awaitable[None]]) -> None:
+        """Do this with all members at once. Raises the first failure once all have been asked."""
+        if failures := await self._failures(act):
+            raise failures[0]
+
+    async def _failures(self, act: Callable[[M], Awaitable[None]]) -> list[Exception]:
         """Do this with all members at once; a member that fails does not keep the others from it."""
         failures: list[Exception] = []
 
         async def attempt(member: M) -> None:
             try:
                 await act(member)
-            except Exception as failure:  # noqa: BLE001 - raised below
+            except Exception as failure:  # noqa: BLE001 - the caller decides
                 failures.append(failure)
 
         async with anyio.create_task_group() as group:
             for member in self.present:
                 group.start_soon(attempt, member)
-        if failures:
-            raise failures[0]
+        return failures
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
-        """Open the data plane of a member that was awake at the last look."""
-        awake = next((member for member in self.present if self._states[member] is EndpointState.AWAKE), None)
-        if awake is None:
+        """Open the data plane of the first member that answered when we last asked."""
+        if not self._answering:
             raise EndpointLost("no member is awake")
-        async with awake.connect(policy) as data:
+        async with self._answering[0].connect(policy) as data:
             yield data

@@ -32,6 +32,8 @@ class Awakening:
 
     def cost(self, now: float) -> float | None:
         """Return its cost in dollars; None if the price is not known."""
+        if self.uses:
+            return self.uses[0].dollars_in(0.0, now)
         return cost_of(self.seconds(now), self.window.price_per_hour)
 
 

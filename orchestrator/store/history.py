@@ -51,7 +51,8 @@ _WINDOW = """
 SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by,
        w.looked_at, w.seen, w.said, w.id,
        (SELECT h.run_id FROM hold h WHERE h.window_id = w.id AND h.run_id IS NOT NULL
-        ORDER BY h.until IS NULL DESC, h.until DESC LIMIT 1)
+        ORDER BY h.until IS NULL DESC, h.until DESC LIMIT 1),
+       w.billed_seconds, w.billed_dollars
 FROM awake_window w
 """
 _WINDOWS = f"""{_WINDOW} WHERE w.id IN (
@@ -188,7 +189,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
 
 
 def _as_window(row: Sequence[Any], users: Sequence[User]) -> AwakeWindow:
-    endpoint, owed, price, billed_from, billed_to, closed_by, looked_at, seen, said, _, last_run = row
+    endpoint, owed, price, billed_from, billed_to, closed_by, looked_at, seen, said, _, last_run, *billed = row
     return AwakeWindow(
-        endpoint, bool(owed), price, billed_from, billed_to, closed_by, looked_at, seen, said, users, last_run
+        endpoint, bool(owed), price, billed_from, billed_to, closed_by, looked_at, seen, said, users, last_run, *billed
     )

@@ -310,6 +310,8 @@ CREATE TABLE awake_window (
     looked_at REAL DEFAULT 0 NOT NULL,
     seen TEXT,  -- the state that the last look showed
     said TEXT,  -- and the provider's own words: at the end, the proof
+    billed_seconds REAL,  -- what the provider bills for all servers together, if it says so
+    billed_dollars REAL,
     CONSTRAINT ck_awake_window_state CHECK (state IN ('open', 'closing', 'closed')),
     CONSTRAINT ck_awake_window_closed CHECK ((state = 'closed') = (closed_at IS NOT NULL)),
     CONSTRAINT ck_awake_window_flags CHECK (owed IN (0, 1) AND to_zero IN (0, 1))

@@ -21,7 +21,7 @@ from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from orchestrator.domain.terms import LastingHold, Terms
+    from orchestrator.domain.terms import Billed, LastingHold, Terms
     from orchestrator.store.connection import AsyncConnection, Row
     from orchestrator.store.database import Database
 
@@ -88,6 +88,7 @@ _CLOSE = """
 UPDATE awake_window SET state = 'closed', closed_at = :now, closed_by = :by, seen = :seen, said = :said
 WHERE id = :window AND state <> 'closed'
 """
+_BILL = "UPDATE awake_window SET billed_seconds = :seconds, billed_dollars = :dollars WHERE id = :window"
 _OWED = "w.id, w.endpoint, w.pause_with, w.owed, w.to_zero, w.opened_at, w.said"  # what a debt is made of
 _UNSEEN = {"seen": None, "said": None}
 
@@ -205,6 +206,27 @@ class Windows:
                 await connection.execute(KEEP, values)
             return True
 
+    async def owe_member(self, window_id: int, terms: Terms, process_id: int) -> bool:
+        """Record the debt before another member of an endpoint that is awake is resumed.
+
+        False if the process no longer holds the window.
+        """
+        statement = (
+            "UPDATE awake_window SET owed = max(owed, :owed), resumed_at = coalesce(resumed_at, :now) "
+            "WHERE id = :window AND EXISTS (SELECT 1 FROM hold h "
+            "WHERE h.window_id = :window AND h.process_id = :process AND h.until IS NULL)"
+        )
+        values = {"window": window_id, "process": process_id, "owed": terms.owed_if_resumed, "now": time.time()}
+        async with self._database.write() as connection:
+            return (await connection.execute(statement, values)).rowcount == 1
+
+    async def label(self, window_id: int) -> str:
+        """Return a name for a window that no window of another ledger is likely to have."""
+        statement = "SELECT opened_at FROM awake_window WHERE id = :window"
+        async with self._database.read() as connection:
+            opened_at = (await connection.execute(statement, {"window": window_id})).scalar_one()
+        return f"{window_id}-{opened_at * 1000:.0f}"
+
     async def may_look(self, window_id: int, every: float) -> bool:
         """Whether this process may ask the provider now: all processes together ask once in `every` seconds."""
         statement = (
@@ -256,7 +278,15 @@ class Windows:
             return _leaving(row), bool(row.to_zero)
 
     async def close(
-        self, window_id: int, process_id: int, state: EndpointState | None, said: str | None, *, by: str, spent: Spent
+        self,
+        window_id: int,
+        process_id: int,
+        state: EndpointState | None,
+        said: str | None,
+        *,
+        by: str,
+        spent: Spent,
+        billed: Billed | None = None,
     ) -> None:
         """Close the window: the endpoint was seen asleep, so the debt is paid, or nothing was owed."""
         values = {"window": window_id, "by": by, "seen": state, "said": said, "now": time.time()}
@@ -264,6 +294,9 @@ class Windows:
             await _end_hold(connection, window_id, process_id, spent)
             await connection.execute(END_LASTING, values)  # one that had expired
             await connection.execute(_CLOSE, values)
+            if billed is not None:
+                bill = {"window": window_id, "seconds": billed.seconds, "dollars": billed.dollars}
+                await connection.execute(_BILL, bill)
 
     # -- debts --------------------------------------------------------------------------------------------------------
 
@@ -332,7 +365,8 @@ class Windows:
     async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
         statement = f"""
             SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
-                   w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said
+                   w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said,
+                   w.billed_seconds, w.billed_dollars
             FROM awake_window w JOIN hold h ON h.window_id = w.id WHERE {where} ORDER BY h.id
         """
         async with self._database.read() as connection:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -204,3 +205,22 @@ def test_what_all_windows_cost_since_a_moment_counts_each_once_and_only_from_the
     ]
     assert billed_since(receipts, 1000.0, now=2000.0) == pytest.approx(0.9)
     assert billed_since([*receipts, receipt(4, "b", 1900, None, (1900, None), price=None)], 1000.0, 2000.0) is None
+
+
+def test_what_the_provider_bills_counts_instead_of_time_and_price() -> None:
+    said = replace(receipt(1, "a", 0, 100, (0, 100)), billed_seconds=190.0, billed_dollars=0.5)
+    receipts = [said, replace(said, job="b", since=50.0)]
+    assert [(line.what, line.seconds, line.dollars) for line in bill(receipts, "endpoint", 200.0)] == [
+        ("acme/e", 100, 0.5)
+    ]
+    assert sum(line.dollars or 0.0 for line in bill(receipts, "job", 200.0)) == pytest.approx(0.5)
+    assert billed_since(receipts, 60.0, 200.0) == pytest.approx(0.2)
+    assert bill(receipts, "endpoint", 200.0, since=60.0)[0].dollars == pytest.approx(0.2)
+    assert used(receipts, 0.0, 200.0, lambda _: True).dollars == pytest.approx(0.5)
+
+
+def test_what_is_left_of_a_budget_does_not_end_at_midnight() -> None:
+    budgets = Budgets(job=Budget(max_awake=20 * HOUR))
+    found = standing(budgets, [receipt(1, "a", NOON - 100, None, (NOON - 100, None))], 1, "a", NOON)
+    assert (found.lasts, found.left) == (12 * HOUR, 20 * HOUR - 100)
+    assert standing(Budgets(), [], 1, "a", NOON).left == float("inf")

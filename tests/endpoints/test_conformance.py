@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,6 +23,7 @@ from orchestrator.endpoints import (
     LocalServer,
     ServerlessEndpoint,
     hf_calls,
+    hf_job_control,
     huggingface,
 )
 from orchestrator.endpoints.hf_calls import ApiTimeouts
@@ -152,12 +154,16 @@ class TestHuggingFaceJobEndpoint(BilledEndpointConformance):
     answers = ({"label": "eno"}, {"label": "owt"})
     policy = Policy(batch_size=2)
     secrets = ("hf_fakeTokenOfTheTests", "key-of-the-weights")
+    endpoint = HuggingFaceJobEndpoint(
+        "acme/labeller", image="acme/server", command=["serve"], flavor="cpu-basic", secrets=["WEIGHTS_KEY"]
+    )
 
     @pytest.fixture(autouse=True)
     def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(
             hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
         )
+        monkeypatch.setattr(hf_job_control, "LOOK_EVERY", 0.02)
         with jobs_service() as self.service:
             monkeypatch.setenv("HF_TOKEN", self.service.token)
             monkeypatch.setenv("HF_ENDPOINT", self.service.url)
@@ -166,18 +172,20 @@ class TestHuggingFaceJobEndpoint(BilledEndpointConformance):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Endpoint]:
-        yield HuggingFaceJobEndpoint(
-            "acme/labeller", image="acme/server", command=["serve"], flavor="cpu-basic", secrets=["WEIGHTS_KEY"]
-        )
+        yield self.endpoint
 
     @asynccontextmanager
     async def silent(self) -> AsyncIterator[Endpoint]:
         self.service.hangs = True
-        yield HuggingFaceJobEndpoint("acme/labeller", image="acme/server", command=["serve"], flavor="cpu-basic")
+        yield replace(self.endpoint, secrets=())
 
     async def lose(self, endpoint: Endpoint) -> None:
-        (job,) = self.service.alive()
-        self.service.end(job, "ERROR", "Job timeout")
+        for job in self.service.alive():
+            self.service.end(job, "ERROR", "Job timeout")
+
+
+class TestHuggingFaceJobReplicas(TestHuggingFaceJobEndpoint):
+    endpoint = replace(TestHuggingFaceJobEndpoint.endpoint, replicas=2)
 
 
 class TestLocalServer(EndpointConformance):

@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointRefused, EndpointSilent, UsageError
+from orchestrator.domain.errors import EndpointFailed, EndpointRefused, EndpointSilent, UsageError
 from orchestrator.domain.policy import Backoff, Policy
-from orchestrator.endpoints import HuggingFaceJobEndpoint, endpoint_from, hf_calls
+from orchestrator.endpoints import HuggingFaceJobEndpoint, endpoint_from, hf_calls, hf_job_control
 from orchestrator.endpoints.hf_calls import ApiTimeouts
-from orchestrator.endpoints.hf_jobs_api import LABEL
+from orchestrator.endpoints.hf_job_control import JobGroup
+from orchestrator.endpoints.hf_jobs_api import LABEL, REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.testing.endpoints import until_awake
-from tests.commands import DEADLINE, rows, until
-from tests.hf_jobs_service import CANCELED, ERROR, JobsService, jobs_service
+from tests.commands import DEADLINE
+from tests.hf_jobs_service import CANCELED, JobsService, jobs_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.commands import Workplace
-
-JOB = "image='acme/server', command=['serve'], flavor='cpu-basic'"
 
 
 def labeller(**settings: object) -> HuggingFaceJobEndpoint:
@@ -37,6 +34,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsService]:
     monkeypatch.setattr(
         hf_calls, "API_TIMEOUTS", ApiTimeouts(one=DEADLINE, whole=DEADLINE, backoff=Backoff(0.01, cap=0.05))
     )
+    monkeypatch.setattr(hf_job_control, "LOOK_EVERY", 0.02)
     with jobs_service(page_size=2) as service:
         monkeypatch.setenv("HF_TOKEN", service.token)
         monkeypatch.setenv("HF_ENDPOINT", service.url)
@@ -100,6 +98,66 @@ async def test_a_job_is_created_with_its_label_its_timeout_and_its_secrets(
         assert control.status_text == f"job {job.id} CANCELED after running for 0 s"
 
 
+async def test_each_replica_is_a_job_with_its_own_label_and_url_and_the_price_is_that_of_all(
+    service: JobsService,
+) -> None:
+    async with labeller(replicas=3).control() as control:
+        assert isinstance(control, JobGroup)
+        control.prepare("7-1000", 3000.9)
+        await control.resume()
+        assert [job.spec["labels"] for job in service.jobs.values()] == [
+            {LABEL: "labeller", REPLICA_LABEL: number, WINDOW_LABEL: "7-1000"} for number in ("1", "2", "3")
+        ]
+        assert {job.spec["timeoutSeconds"] for job in service.jobs.values()} == {3000}
+        await until_awake(control)
+        assert len({job.url for job in service.jobs.values()}) == 3
+        assert await control.price() == pytest.approx(3 * (0.000167 * 60 + 0.01))
+        billed = await control.billed("7-1000")
+        assert billed is not None
+        assert billed.dollars == pytest.approx(billed.seconds * (0.000167 * 60 + 0.01) / 3600)
+        assert await control.billed("8-1000") is None
+        await control.pause()
+    assert service.alive() == []
+
+
+async def test_every_lost_creation_of_several_replicas_is_found_again(service: JobsService) -> None:
+    service.lose_answers = 3
+    async with labeller(replicas=3).control() as control:
+        await control.resume()
+        assert sorted(job.spec["labels"][REPLICA_LABEL] for job in service.alive()) == ["1", "2", "3"]
+        await control.pause()
+    assert (len(service.jobs), service.alive()) == (3, [])
+
+
+async def test_a_job_of_a_replica_that_there_is_no_more_is_cancelled_too(service: JobsService) -> None:
+    seventh = service.add(**{LABEL: "labeller", REPLICA_LABEL: "7"})
+    async with labeller(replicas=2).control() as control:
+        assert not (await control.state()).asleep
+        await control.pause()
+        assert (await control.state()).asleep
+    assert seventh.stage == CANCELED
+
+
+async def test_a_replica_that_cannot_be_created_does_not_keep_the_others_from_running(service: JobsService) -> None:
+    service.refuses_after = 1
+    async with labeller(replicas=2).control() as control:
+        await control.resume()
+        await until_awake(control)
+        await control.pause()
+    service.refuses_after = 0
+    async with labeller(replicas=2).control() as control:
+        with pytest.raises(EndpointFailed, match="no more jobs"):
+            await control.resume()
+
+
+async def test_a_job_that_is_not_listed_yet_is_starting_and_no_second_one_is_created(service: JobsService) -> None:
+    async with labeller().control() as control:
+        await control.resume()
+        service.lists_nothing = 1
+        assert await control.state() in {EndpointState.STARTING, EndpointState.AWAKE}
+        await control.pause()
+
+
 async def test_a_creation_whose_answer_is_lost_creates_no_second_job(service: JobsService) -> None:
     service.lose_answers = 1
     async with labeller().control() as control:
@@ -146,6 +204,7 @@ async def test_a_job_that_fails_before_it_answers_has_failed_and_the_message_say
 async def test_what_the_ledger_keeps_finds_the_job_again(service: JobsService) -> None:
     async with labeller().control() as control:
         await control.resume()
+        assert control.terms is not None
         kept = json.loads(json.dumps(control.terms.pause_with))
     async with endpoint_from(kept).control() as control:
         assert await control.state() in {EndpointState.STARTING, EndpointState.AWAKE}
@@ -176,6 +235,7 @@ async def test_a_service_that_loses_every_creation_says_so(service: JobsService)
     ("settings", "message"),
     [
         ({"timeout": "soon"}, "'soon' is not a duration"),
+        ({"replicas": 0}, "replicas must be at least 1"),
         ({"port": 0}, "port must be from 1 to 65535"),
         ({"health": "health"}, "health must begin with /"),
         ({"pause": "scale_to_zero"}, "pause must be if_resumed, always or never"),
@@ -193,36 +253,3 @@ def test_a_preset_names_image_command_model_and_wire(preset: str) -> None:
     made = getattr(HuggingFaceJobEndpoint, preset)("acme/m", "acme/model", flavor="l4x1", arguments=["--x"], port=8000)
     assert (made.command[-1], made.flavor, made.model) == ("--x", "l4x1", "acme/model")
     assert made.identity(Policy())["model"] == "acme/model"
-
-
-def test_when_a_job_times_out_in_mid_run_the_next_one_takes_its_place(
-    workplace: Workplace, service: JobsService
-) -> None:
-    workplace.write_rows(rows(range(40)))
-    job = workplace.job(
-        prelude="from orchestrator.endpoints import HuggingFaceJobEndpoint",
-        endpoint=f"HuggingFaceJobEndpoint('acme/labeller', {JOB}, timeout='1h')",
-        policy="concurrency=2, backoff=Backoff(first=0.01)",
-    )
-    service.times_out_after = 15
-    ended = workplace.run("run", "--quiet", job, env={"HF_TOKEN": service.token, "HF_ENDPOINT": service.url})
-    assert (ended.code, ended.err) == (0, "")
-    assert len(workplace.outputs()) == 40
-    ran = list(service.jobs.values())
-    assert [job.stage for job in ran] == [ERROR, ERROR, CANCELED]
-    asked = [text for job in ran for text in job.asked]
-    assert len(asked) - len(set(asked)) <= 2 * 2  # what was in flight when a job ended
-
-
-def test_a_killed_run_leaves_no_job_running(workplace: Workplace, service: JobsService) -> None:
-    workplace.write_rows(rows(range(4)))
-    job = workplace.job(
-        prelude="from orchestrator.endpoints import HuggingFaceJobEndpoint",
-        endpoint=f"HuggingFaceJobEndpoint('acme/labeller', {JOB}, timeout='1h')",
-    )
-    service.holds = True
-    with workplace.start("run", "--quiet", job, env={"HF_TOKEN": service.token, "HF_ENDPOINT": service.url}) as running:
-        until(lambda: any(job.asked for job in service.alive()))
-        running.kill()
-    until(lambda: not service.alive())  # its guard has cancelled it
-    assert [job.stage for job in service.jobs.values()] == [CANCELED]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.domain.costs import bill
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.terms import Pause, Spent, Terms
+from orchestrator.domain.terms import Billed, Pause, Spent, Terms
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
@@ -246,3 +246,25 @@ async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: 
     parts = bill(receipts, "job", now)
     assert [part.what for part in parts] == ["a", "b"]
     assert sum(part.seconds for part in parts) == pytest.approx(whole.seconds)
+
+
+async def test_a_member_that_is_started_in_a_window_found_awake_owes_a_pause_unless_the_process_is_dead(
+    store: Store,
+) -> None:
+    one, two = await process(store), await process(store)
+    window = await entered(store, one)
+    assert await store.windows.would_leave(window, one) == (Leaving.NOT_OURS, False)
+    assert not await store.windows.owe_member(window, TERMS, two)  # it does not hold the window
+    assert await store.windows.owe_member(window, TERMS, one)
+    assert await store.windows.leave(window, one, Spent()) == (Leaving.OWED, False)
+
+
+async def test_the_receipt_has_what_the_provider_bills(store: Store) -> None:
+    one = await process(store)
+    window = await entered(store, one)
+    assert (await store.windows.label(window)).startswith(f"{window}-")
+    await store.windows.owe(window, TERMS, PAUSED)
+    await store.windows.close(window, one, PAUSED, "gone", by="run", spent=Spent(), billed=Billed(120.0, 0.25))
+    (receipt,) = await store.windows.receipts()
+    assert (receipt.billed_seconds, receipt.billed_dollars) == (120.0, 0.25)
+    assert [line.dollars for line in bill([receipt], "endpoint", time.time())] == [0.25]

@@ -6,7 +6,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -36,17 +36,17 @@ from orchestrator.domain.events import (
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.terms import Spent
 from orchestrator.engine.awake.guarding import Guarding
-from orchestrator.engine.awake.pausing import put_to_sleep
+from orchestrator.engine.awake.pausing import billed_for, put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
-from orchestrator.ports import HasMembers, Restarts
+from orchestrator.ports import HasMembers, Metered, Restarts
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from orchestrator.domain.events import RunEvent
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
+    from orchestrator.domain.terms import Billed, Terms
     from orchestrator.engine.awake.budget_monitor import BudgetMonitor
     from orchestrator.engine.awake.guarding import Guard
     from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener, Member
@@ -58,9 +58,17 @@ _LAG = 2  # this many looks may still show a resumed endpoint as paused
 LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or was not awake in time
 
 
+async def endless() -> float:
+    """Return the lifetime of a server that nothing limits."""
+    return inf
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The user of an endpoint. While the context from `guard` is open, the endpoint is paused if this process dies."""
+    """The user of an endpoint. While the context from `guard` is open, the endpoint is paused if this process dies.
+
+    `lifetime`: returns the most seconds for which a server that is started now can be needed.
+    """
 
     store: Store
     process_id: int
@@ -69,23 +77,35 @@ class Tenant:
     run_id: int | None
     job: str
     budget_monitor: BudgetMonitor | None = None  # limits the cost of endpoints that bill; None: no limit
+    lifetime: Callable[[], Awaitable[float]] = endless
 
 
 class Awake:
-    """An endpoint inside its `awake` block. `spent` and `proof` are complete when the block has ended."""
+    """An endpoint inside its `awake` block. `spent`, `billed` and `proof` are complete when the block has ended.
+
+    `whole`: the endpoint of which this is a member.
+    """
 
     def __init__(
-        self, name: str, startup_timeout: float, control: ControlPlane, tenant: Tenant, stack: AsyncExitStack
+        self,
+        name: str,
+        startup_timeout: float,
+        control: ControlPlane,
+        tenant: Tenant,
+        stack: AsyncExitStack,
+        whole: Awake | None = None,
     ) -> None:
         self.name = name
         self.spent = Spent()
+        self.billed: Billed | None = None
         self.price_per_hour: float | None = None
         self.proof: str | None = None
         self.startup_timeout = startup_timeout
         self._control = control
         self._tenant = tenant
         self._stack = stack
-        self._window: int | None = None
+        self._whole = whole
+        self.window: int | None = None
         self.guarding = Guarding(tenant.store.windows, name, tenant.events)
         self._entered = False
         self._saw: EndpointState | None = None  # at our own last look
@@ -110,7 +130,7 @@ class Awake:
     async def member(self, member: Member) -> AsyncIterator[Awake]:
         """Open one of its members: nothing starts until it is used, and it is paused when the block ends."""
         async with AsyncExitStack() as stack:
-            lent = Awake(member.name, self.startup_timeout, member, self._tenant, stack)
+            lent = Awake(member.name, self.startup_timeout, member, self._tenant, stack, self)
             try:
                 yield lent
             finally:
@@ -155,7 +175,7 @@ class Awake:
     @property
     def was_used(self) -> bool:
         """Whether it bills, and has been used."""
-        return self._window is not None
+        return self.window is not None
 
     def emit(self, event: RunEvent) -> None:
         """Report what happens to it."""
@@ -169,10 +189,11 @@ class Awake:
         self.emit(LeaveBegan(self.name))
         if not self._entered:
             return
-        if self._window is None:
-            await put_to_sleep(self._control, self.name, self._tenant.events, to_zero=False)
+        if self.window is None:
+            if self._whole is None or await self._whole.may_pause_member():
+                await put_to_sleep(self._control, self.name, self._tenant.events, to_zero=False)
             return
-        leaving, to_zero = await self._leave_window(self._window)
+        leaving, to_zero = await self._leave_window(self.window)
         match leaving:
             case Leaving.STILL_HELD:
                 self.proof = f"endpoint {self.name} is still used by another run, which will pause it"
@@ -184,9 +205,19 @@ class Awake:
                 if self._saw is not None:
                     self.proof = f"endpoint {self.name} was left as it was found: {self._control.status_text}"
             case Leaving.OWED:
-                await self._pay(self._window, to_zero=to_zero)
+                await self._pay(self.window, to_zero=to_zero)
             case Leaving.FENCED:  # our guard pauses it, as it counts as alive
                 raise Fenced("this process was silent for too long and considered dead; its guard pauses the endpoint")
+
+    async def may_pause_member(self) -> bool:
+        """Whether a member that this process leaves is to be paused: it is not if others use the endpoint."""
+        if self.window is None:
+            return True
+        try:
+            leaving, _ = await self._tenant.store.windows.would_leave(self.window, self._tenant.process_id)
+        except Exception:  # noqa: BLE001 - without the ledger, what is paid for here must not stay on
+            return self._resumed
+        return leaving is Leaving.OWED
 
     # -- waking -------------------------------------------------------------------------------------------------------
 
@@ -209,11 +240,11 @@ class Awake:
             return
         tenant, terms = self._tenant, self._control.terms
         if terms is not None:
-            self._window = await self._free_window(terms)
+            self.window = await self._free_window(terms)
         self._entered = True  # the window may hold a dead process's debt, which is ours from here on
         tenant.events.emit(AwakeWindowEntered(self.name))
-        if self._window is not None:
-            await self.guarding.begin(self._window, tenant.guard, self._stack)
+        if self.window is not None:
+            await self.guarding.begin(self.window, tenant.guard, self._stack)
 
     async def _free_window(self, terms: Terms) -> int:
         tenant, windows = self._tenant, self._tenant.store.windows
@@ -257,8 +288,12 @@ class Awake:
 
     def _respect_foreign_pause(self, state: EndpointState, policy: Policy, *, again: bool) -> None:
         """Raise `RunStopped` if somebody else paused what we were using; a provider's timer does not count."""
-        ours = self._control.terms is not None
-        if ours and (self._answered or again) and state is EndpointState.PAUSED and policy.on_foreign_pause == "stop":
+        if (
+            self._bills
+            and (self._answered or again)
+            and state is EndpointState.PAUSED
+            and policy.on_foreign_pause == "stop"
+        ):
             raise RunStopped(
                 f"endpoint {self.name} was paused while it was used; run the same command again to resume it, "
                 "or set policy.on_foreign_pause='resume'"
@@ -268,8 +303,8 @@ class Awake:
         """Return the endpoint's state. All holders of its window together ask the provider once in `look_every`."""
         windows = self._tenant.store.windows
         self._fresh = False
-        if self._window is not None and not await windows.may_look(self._window, self._control.look_every):
-            seen = await windows.seen(self._window)
+        if self.window is not None and not await windows.may_look(self.window, self._control.look_every):
+            seen = await windows.seen(self.window)
             shared = EndpointState.STARTING if seen is None else seen[0]
             if self._saw is not None and not self._has_moved:
                 return shared
@@ -278,10 +313,10 @@ class Awake:
         except EndpointSilent as silence:
             self._report("silent", str(silence))
             return EndpointState.STARTING
-        if self._window is not None:
+        if self.window is not None:
             if self._saw is None and self.terms is not None:
-                await self._take_on(self._window, self.terms)
-            await windows.saw(self._window, state, self._control.status_text)
+                await self._take_on(self.window, self.terms)
+            await windows.saw(self.window, state, self._control.status_text)
         self._saw, self._fresh, self._has_moved = state, True, False
         self._report(state, self._control.status_text)
         return state
@@ -312,14 +347,31 @@ class Awake:
         if self._tenant.budget_monitor is not None:
             self._tenant.budget_monitor.stir()
 
+    @property
+    def _bills(self) -> bool:
+        """Whether it costs money: it has terms, or is a member of an endpoint that has."""
+        return (self._whole or self).terms is not None
+
+    async def _owe(self, state: EndpointState) -> bool:
+        """Record the debt before it costs; return False if another holder resumes it now, or nobody could pay."""
+        whole = self._whole or self
+        windows, process_id = self._tenant.store.windows, self._tenant.process_id
+        if whole.window is None or whole.terms is None:
+            return True
+        if whole is not self:  # a part of what is awake, or was just asked to wake
+            owed = await windows.owe_member(whole.window, whole.terms, process_id)
+        else:
+            again_after = _LAG * self._control.look_every
+            owed = await windows.owe(whole.window, whole.terms, state, again_after=again_after, process_id=process_id)
+        await whole.guarding.tell()
+        if owed and isinstance(self._control, Metered):
+            self._control.prepare(await windows.label(whole.window), await self._tenant.lifetime())
+        return owed
+
     async def _resume(self, state: EndpointState) -> bool:
         """Resume it unless another holder does so now; return whether we did. The debt is on disk before it costs."""
-        if self._window is not None and self.terms is not None:
-            owe = partial(self._tenant.store.windows.owe, process_id=self._tenant.process_id)
-            ours = await owe(self._window, self.terms, state, again_after=_LAG * self._control.look_every)
-            await self.guarding.tell()
-            if not ours:
-                return False
+        if not await self._owe(state):
+            return False
         self._resumed = True
         self.emit(ResumeAsked(self.name))
         try:
@@ -376,7 +428,11 @@ class Awake:
         self.proof = (
             f"endpoint {self.name} read as {self._control.status_text} at {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
         )
-        await store.windows.close(window, process_id, state, self._control.status_text, by="run", spent=self.spent)
+        self.billed = await billed_for(self._control, store, window)
+        spent, billed = self.spent, self.billed
+        await store.windows.close(
+            window, process_id, state, self._control.status_text, by="run", spent=spent, billed=billed
+        )
 
     @contextmanager
     def counted(self, what: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -47,6 +48,10 @@ class BudgetMonitor:
     async def spent(self) -> None:
         """Return when a budget is spent, as long as `watch` runs."""
         await self._is_spent.wait()
+
+    async def left(self) -> float:
+        """Return the seconds until a budget is spent if nothing else begins to cost money; infinite without one."""
+        return (await self._look()).left if self._budgets else inf
 
     async def check(self) -> None:
         """Raise `BudgetSpent` if no endpoint may be woken any more."""

@@ -8,6 +8,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,10 +16,12 @@ import anyio
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointSilent, OrchestratorError, UsageError
+from orchestrator.domain.lifetime import lifetime
 from orchestrator.domain.terms import LastingHold, Pause, Spent
 from orchestrator.engine.awake.awake import POLL
-from orchestrator.engine.awake.pausing import PAUSE_DEADLINE, put_to_sleep
+from orchestrator.engine.awake.pausing import PAUSE_DEADLINE, billed_for, put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap, registered
+from orchestrator.ports import Metered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -63,6 +66,9 @@ async def kept_by_hand(
         await store.windows.take_on(window, terms, await control.price() if price is None else price)
         if found.asleep or found is EndpointState.FAILED:
             await store.windows.owe(window, terms, found)
+        if isinstance(control, Metered):
+            most = inf if waking.seconds is None else lifetime(budget_left=waking.seconds)
+            control.prepare(await store.windows.label(window), most)
         try:
             yield window
         except OrchestratorError:
@@ -112,10 +118,12 @@ async def refuse_while_held(store: Store, name: str, remedy: str) -> None:
         raise UsageError(f"endpoint {name} is used by {', '.join(map(held_by, current))}; {remedy}")
 
 
-async def settling(store: Store, name: str, by: str, put_down: Callable[[], Awaitable[Seen]]) -> Seen:
+async def settling(
+    store: Store, name: str, by: str, put_down: Callable[[], Awaitable[Seen]], control: ControlPlane | None = None
+) -> Seen:
     """Put the endpoint to sleep and settle the pauses that dead processes owe for it. No run can enter meanwhile.
 
-    A lasting hold ends here; until the endpoint is seen asleep, its pause is owed.
+    A lasting hold ends here; until the endpoint is seen asleep, its pause is owed. `control`: says what was billed.
     """
     await reap(store)
     await store.lasting_holds.release(name)
@@ -127,7 +135,8 @@ async def settling(store: Store, name: str, by: str, put_down: Callable[[], Awai
         try:
             state, said = await put_down()
             for window in taken:
-                await store.windows.close(window, process_id, state, said, by=by, spent=Spent())
+                billed = None if control is None else await billed_for(control, store, window)
+                await store.windows.close(window, process_id, state, said, by=by, spent=Spent(), billed=billed)
             return state, said
         finally:
             with anyio.CancelScope(shield=True), suppress(OrchestratorError):
@@ -201,7 +210,7 @@ async def pause(endpoint: Endpoint, store: Store, *, wait: bool, force: bool) ->
         if not force:
             await refuse_while_held(store, name, "stop that first, or pass --force")
         if wait:
-            _, said = await settling(store, name, "pause", partial(_until_paused, control, name))
+            _, said = await settling(store, name, "pause", partial(_until_paused, control, name), control)
             return Paused(name, said, confirmed=True)
         await store.lasting_holds.release(name)
         await control.pause()

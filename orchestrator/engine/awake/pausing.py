@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.errors import EndpointRefused, PauseUnconfirmed
+from orchestrator.domain.errors import EndpointRefused, OrchestratorError, PauseUnconfirmed
 from orchestrator.domain.events import PauseAsked, PauseConfirmed, PauseNotConfirmed
 from orchestrator.domain.failpoints import reached
 from orchestrator.engine.events import UNHEARD
+from orchestrator.ports import Metered
 
 if TYPE_CHECKING:
     from orchestrator.domain.endpoint import EndpointState
+    from orchestrator.domain.terms import Billed
     from orchestrator.ports import ControlPlane, EventListener
+    from orchestrator.store import Store
 
 PAUSE_DEADLINE = 60.0  # the same as `Terms.pause_deadline`, for an endpoint without terms
 _ASK_AGAIN = 5  # looks at the state before the pause is requested again
+_BILL = 5.0  # seconds to wait for what the provider bills
 _SOON = 0.15  # half the seconds until the second look after a request to pause; the time doubles with each look
 
 
@@ -49,3 +54,11 @@ async def put_to_sleep(
         f"could not confirm that endpoint {name} is paused: {trouble}. It may still cost money: check it now, "
         "then run `orchestrator sweep`"
     )
+
+
+async def billed_for(control: ControlPlane, store: Store, window: int) -> Billed | None:
+    """Return what the provider bills for a window; None if it does not say, or not soon enough to wait for it."""
+    if isinstance(control, Metered):
+        with anyio.move_on_after(_BILL), suppress(OrchestratorError):
+            return await control.billed(await store.windows.label(window))
+    return None

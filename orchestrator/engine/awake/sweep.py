@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.terms import Spent
-from orchestrator.engine.awake.pausing import put_to_sleep
+from orchestrator.engine.awake.pausing import billed_for, put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ async def _pay(debt: Debt, store: Store, revive: Revive, process_id: int) -> Swe
     async with kept_alive(store, process_id), endpoint.control() as control:
         state = await put_to_sleep(control, debt.endpoint, to_zero=debt.to_zero)
         said = control.status_text
+        billed = await billed_for(control, store, debt.window_id)
     spent = Spent(pausing=time.monotonic() - begun)
-    await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent)
+    await store.windows.close(debt.window_id, process_id, state, said, by="sweep", spent=spent, billed=billed)
     return Swept(debt.endpoint, debt.opened_at, proof=_proof(debt.endpoint, said))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -35,6 +36,8 @@ from orchestrator.domain.events import (
     WaitEnded,
     WorkBegan,
 )
+from orchestrator.domain.lifetime import lifetime
+from orchestrator.domain.moment import deadline_at
 from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
@@ -315,7 +318,9 @@ class Execution:
         """Wake, ask and pause; if the endpoint is kept awake for a next run, deliver meanwhile."""
         store, endpoint = self._store, await self._as_answered(weighted.endpoint)
         guard, name = self._safety.guard, self._job.name
-        tenant = Tenant(store, self._process_id, self._events, guard, self._run.id, name, self._budget_monitor)
+        tenant = Tenant(
+            store, self._process_id, self._events, guard, self._run.id, name, self._budget_monitor, self._lifetime
+        )
         opened: Awake | None = None
         self._events.emit(SessionBegan(endpoint.name))
         presence = self._progress.presence_of(endpoint.name)
@@ -334,10 +339,17 @@ class Execution:
             queue.notify()  # for endpoints that rest as long as others work
             if opened is not None and opened.terms is not None:
                 before = self._session_costs.get(endpoint.name)
-                spent = opened.spent if before is None else opened.spent + before.spent
-                self._session_costs[endpoint.name] = SessionCost(
-                    endpoint.name, spent, opened.price_per_hour, opened.proof
-                )
+                now = SessionCost(endpoint.name, opened.spent, opened.price_per_hour, opened.proof, opened.billed)
+                self._session_costs[endpoint.name] = now if before is None else before.then(now)
+
+    async def _lifetime(self) -> float:
+        """Return the most seconds for which a server that is started now can be needed."""
+        due, begun = self._job.policy.deadline, self._run.created_at
+        return lifetime(
+            budget_left=await self._budget_monitor.left(),
+            closes_in=self._run_window.closes_in(),
+            deadline_in=inf if due is None else deadline_at(due, begun) - time.time(),
+        )
 
     async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
         """Return the endpoint, answering in the shape of this job's earlier answers: one job has one shape."""

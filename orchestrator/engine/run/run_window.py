@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,6 +25,11 @@ class RunWindow:
     def __init__(self, policy: Policy) -> None:
         self._window = policy.open_window
         self._words = policy.window
+
+    def closes_in(self) -> float:
+        """Return the seconds until it closes; infinite if the run has no window."""
+        now = time.time()
+        return inf if self._window is None else self._window.closes_at(now) - now
 
     def check(self) -> None:
         """Raise `WindowOver` if nothing may be asked now."""

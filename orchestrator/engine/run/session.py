@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from orchestrator.domain.budget import BudgetStanding
-    from orchestrator.domain.terms import Spent
+    from orchestrator.domain.terms import Billed, Spent
     from orchestrator.domain.waiting import Waiting
     from orchestrator.engine.asking.effort import Effort
     from orchestrator.engine.asking.in_flight import InFlight
@@ -40,17 +40,26 @@ _BREATH = 1.0  # seconds before an endpoint that was lost with nothing done is t
 
 @dataclass(frozen=True, slots=True)
 class SessionCost:
-    """The cost of one run's use of an endpoint that bills. `proof`: how it was left, and when that was seen."""
+    """The cost of one run's use of an endpoint that bills. `proof`: how it was left, and when that was seen.
+
+    `billed`: what the provider bills for the time until this run paused it, whoever else used it.
+    """
 
     endpoint: str
     spent: Spent
     price_per_hour: float | None
     proof: str | None
+    billed: Billed | None = None
 
     @property
     def cost(self) -> float | None:
         """Dollars, if the price is known. If several runs use the endpoint, they share the seconds."""
         return self.spent.cost(self.price_per_hour)
+
+    def then(self, later: SessionCost) -> SessionCost:
+        """Return both uses of the endpoint as one."""
+        both = self.billed + later.billed if self.billed and later.billed else self.billed or later.billed
+        return replace(later, spent=self.spent + later.spent, billed=both)
 
 
 @asynccontextmanager

@@ -200,6 +200,8 @@ class Window(Answer):
     said: str | None
     users: list[dict[str, object]]
     last_run: int | None
+    billed_seconds: float | None
+    billed_dollars: float | None
     is_debt: bool
 
 
@@ -218,6 +220,8 @@ class Receipt(Answer):
     billed_to: float | None
     closed_by: str | None
     said: str | None
+    billed_seconds: float | None
+    billed_dollars: float | None
 
 
 class Debt(Answer):

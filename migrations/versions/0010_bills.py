@@ -1,0 +1,17 @@
+"""What the provider bills for an awake window.
+
+Revision: 0010, after 0009
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("awake_window", sa.Column("billed_seconds", sa.REAL()))
+    op.add_column("awake_window", sa.Column("billed_dollars", sa.REAL()))
