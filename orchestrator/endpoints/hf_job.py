@@ -120,7 +120,7 @@ class HuggingFaceJobEndpoint:
 
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Return the model (or the image and the command) and the wire. Sends nothing."""
-        if not self.image or not self.command or not self.flavor:
+        if not self._can_start:
             raise UsageError(f"endpoint {self.name} cannot be started: set image=, command= and flavor=")
         model = self.model or [self.image, *self.command]
         return {"kind": "huggingface_job", "model": model, **for_batches(self.wire, policy.batch_size).identity}
@@ -146,9 +146,36 @@ class HuggingFaceJobEndpoint:
         ):
             secrets = {name: value for name, value in values.items() if value}
             calls.hide(*secrets.values())
-            terms = self._terms(f"{calls.namespace}/{name}")
-            access = JobAccess(self, Jobs(calls, name), probe, secrets, terms)
+            access = JobAccess(
+                self.name,
+                self._terms(f"{calls.namespace}/{name}"),
+                Jobs(calls, name),
+                probe,
+                self._spec(secrets),
+                seconds_of(self.timeout),
+                self.health,
+                self.wire,
+                self.price_per_hour,
+            )
             yield JobControl(access) if self.replicas == 1 else JobGroup(access, self.replicas)
+
+    @property
+    def _can_start(self) -> bool:
+        return bool(self.image and self.command and self.flavor)
+
+    def _spec(self, secrets: Mapping[str, str]) -> Mapping[str, object] | None:
+        if not self._can_start:
+            return None
+        optional = {"secrets": secrets, "volumes": list(self.volumes)}
+        return {
+            "dockerImage": self.image,
+            "command": list(self.command),
+            "arguments": [],
+            "environment": dict(self.env),
+            "flavor": self.flavor,
+            "expose": {"ports": [self.port], "portsPublic": []},
+            **{key: value for key, value in optional.items() if value},
+        }
 
     def _terms(self, name: str) -> Terms:
         kept = {"kind": "huggingface_job", "name": name}

@@ -12,7 +12,6 @@ from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent
-from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Billed, cost_of
 from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
-    from orchestrator.endpoints.hf_job import HuggingFaceJobEndpoint
     from orchestrator.endpoints.hf_jobs_api import JobDescription, Jobs
     from orchestrator.endpoints.http import HttpData
     from orchestrator.wires.failures import Failure
+    from orchestrator.wires.wire import Wire
 
 LOOK_EVERY = 4.0  # seconds
 _SHORTEST = 60  # seconds for which a job may run at least
@@ -42,22 +41,31 @@ _FORBIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 @dataclass(frozen=True, slots=True)
 class JobAccess:
-    """What all jobs of one endpoint share: its settings, the API, the session of health checks, and secret values.
+    """What all jobs of one endpoint share: its settings, the API, and the session of health checks.
 
-    `terms`: those of the endpoint as a whole. `secrets`: of the container, by name.
+    `terms`: those of the endpoint as a whole. `spec`: what the API is sent to create one, without its timeout; None if
+    that is not known. `longest`: seconds for which one may run. `price_per_hour`: dollars for one, if the user has set
+    it.
     """
 
-    endpoint: HuggingFaceJobEndpoint
+    name: str
+    terms: Terms
     jobs: Jobs
     probe: aiohttp.ClientSession
-    secrets: Mapping[str, str]
-    terms: Terms
+    spec: Mapping[str, object] | None
+    longest: float
+    health: str
+    wire: Wire
+    price_per_hour: float | None
+
+    async def price(self, flavor: str) -> float | None:
+        """Return dollars per hour for one job on this hardware."""
+        return await self.jobs.price(flavor) if self.price_per_hour is None else self.price_per_hour
 
     async def billed(self, window: str) -> Billed | None:
         """Return the seconds of all jobs of a window, and what they cost at the price of their hardware."""
         jobs = await self.jobs.of_window(window)
-        price = {job.flavor: self.endpoint.price_per_hour or await self.jobs.price(job.flavor) for job in jobs}
-        costs = [cost_of(job.billed_seconds, price[job.flavor]) for job in jobs]
+        costs = [cost_of(job.billed_seconds, await self.price(job.flavor)) for job in jobs]
         known = [cost for cost in costs if cost is not None]
         seconds = float(sum(job.billed_seconds for job in jobs))
         return Billed(seconds, sum(known) if len(known) == len(costs) else None) if jobs else None
@@ -73,7 +81,7 @@ class JobControl:
     installing = False
 
     def __init__(self, access: JobAccess, number: int = 1, count: int = 1) -> None:
-        self.name = access.endpoint.name if count == 1 else f"{access.endpoint.name} replica {number}"
+        self.name = access.name if count == 1 else f"{access.name} replica {number}"
         self.terms = access.terms if count == 1 else None
         self.look_every = LOOK_EVERY
         self._access = access
@@ -127,10 +135,8 @@ class JobControl:
 
     async def price(self) -> float | None:
         """Return dollars per hour for its hardware, exposed port included."""
-        access = self._access
-        if access.endpoint.price_per_hour is not None:
-            return access.endpoint.price_per_hour
-        return await access.jobs.price(access.endpoint.flavor) if access.endpoint.flavor else None
+        spec = self._access.spec
+        return None if spec is None else await self._access.price(str(spec["flavor"]))
 
     def prepare(self, window: str, seconds: float) -> None:
         """Label the next job with this window, and have the provider end it after at most so many seconds."""
@@ -162,7 +168,7 @@ class JobControl:
 
     async def answers(self) -> bool:
         """Whether the health route answers 200. Raises `EndpointRefused` if the token may not use it."""
-        url = self._data_url(self._access.endpoint.health)
+        url = self._data_url(self._access.health)
         if url is None:
             return False
         status, self._silent = await health_status(self._access.probe, url, self._access.jobs.calls.token)
@@ -185,7 +191,7 @@ class JobControl:
         url = self._data_url("/")
         if url is None:
             raise EndpointLost(f"endpoint {self.name} has no URL")
-        wire = for_batches(self._access.endpoint.wire, policy.batch_size)
+        wire = for_batches(self._access.wire, policy.batch_size)
         headers = self._access.jobs.calls.token.headers
         async with data_plane(url, headers, wire, policy, failure=_failure) as data:
             yield data
@@ -218,20 +224,10 @@ class JobControl:
         return window if self._count == 1 else {REPLICA_LABEL: str(self._number), **window}
 
     def _spec(self) -> Mapping[str, object]:
-        endpoint = self._access.endpoint
-        if not endpoint.image or not endpoint.command or not endpoint.flavor:
-            raise EndpointFailed(f"endpoint {endpoint.name} cannot be started: set image=, command= and flavor=")
-        optional = {"secrets": dict(self._access.secrets), "volumes": list(endpoint.volumes)}
-        return {
-            "dockerImage": endpoint.image,
-            "command": list(endpoint.command),
-            "arguments": [],
-            "environment": dict(endpoint.env),
-            "flavor": endpoint.flavor,
-            "timeoutSeconds": max(_SHORTEST, int(min(seconds_of(endpoint.timeout), self._seconds))),
-            "expose": {"ports": [endpoint.port], "portsPublic": []},
-            **{key: value for key, value in optional.items() if value},
-        }
+        access = self._access
+        if access.spec is None:
+            raise EndpointFailed(f"endpoint {access.name} cannot be started: set image=, command= and flavor=")
+        return {**access.spec, "timeoutSeconds": max(_SHORTEST, int(min(access.longest, self._seconds)))}
 
     def _data_url(self, route: str) -> URL | None:
         if self._job is None or not self._job.urls:
