@@ -71,9 +71,9 @@ class File:
         return {"$file": self.path, "sha256": self.sha256, "content_type": self.content_type}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each row, and a frozen one takes three times as long
 class Row:
-    """One row as read from its source.
+    """One row as read from its source. Nothing changes it.
 
     `id` is the value of the id column as text, or None if the source has no id column (the item's id is then derived
     from its content); `given_id` is the original value if it is not text, for the output. `unreadable` says why the row

@@ -87,6 +87,8 @@ def _compile_text(template: str, *, keep_type: bool) -> Callable[[Mapping[str, o
         for name in names:
             if columns.get(name) is None:
                 raise MissingColumn(name, columns)
+        if bare and type(value := columns[names[0]]) is str and not nested:
+            return value
         inside = [_WRITER.inside(field, columns) for field in nested]
         if bare:
             value = inside[0] if inside else columns[names[0]]
@@ -157,7 +159,7 @@ def _in_text(value: Any) -> object:
 
 def drawn_by_chance(fields: object) -> bool:
     """Whether these parameters, or those inside a request, ask for random sampling, so that answers vary."""
-    if not isinstance(fields, Mapping):
+    if isinstance(fields, str) or not isinstance(fields, Mapping):  # a text is known at once
         return False
     temperature = fields.get("temperature")
     if isinstance(temperature, int | float) and temperature > 0:

@@ -34,6 +34,8 @@ def identified(columns: Mapping[str, object], id_column: str | None, unit: str, 
     if id_column is None:
         return Row(columns)
     value = columns.get(id_column)
+    if type(value) is str and value:
+        return Row(columns, value)
     if (text := id_text(value)) is not None:
         return Row(columns, text, given_id=None if isinstance(value, str) else value)
     if id_column not in columns:

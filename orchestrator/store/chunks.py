@@ -121,6 +121,14 @@ async def open_chunk(connection: AsyncConnection, run_id: int, lo: int, hi: int,
     await connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 
+def open_new_chunk(connection: sqlite3.Connection, run_id: int, lo: int, hi: int, *, settled: bool) -> None:
+    """The same for rows that a run has just got; `settled`: some of their items may be."""
+    (chunk,) = connection.execute(_OPEN, {"run": run_id, "lo": lo, "hi": hi, "strikes": 0}).fetchone()
+    if settled:
+        connection.execute(_RECOUNT_ONE, {"chunk": chunk})
+        connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 

@@ -167,14 +167,15 @@ class Database:
             async with self._turn, self._writer.transaction() as connection:
                 yield connection
 
-    async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], None]) -> None:
+    async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One write transaction of blocking calls to the driver itself, in a single trip to a worker thread.
 
         For the hot path: each trip waits for Python's interpreter lock beside a busy event loop.
         """
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
-                await self._writer.run(lambda connection: work(connection.driver))
+                done = await self._writer.run(lambda connection: work(connection.driver))
+        return done
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

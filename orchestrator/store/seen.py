@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import orjson
@@ -18,10 +19,16 @@ SELECT value, :position + key, 1, :position + key FROM json_each(:texts) WHERE t
 ON CONFLICT (text) DO UPDATE SET times = times + 1, latest = excluded.latest
 RETURNING latest, first, times
 """
+_TABLE = """
+CREATE TABLE seen (text TEXT PRIMARY KEY, first INTEGER, times INTEGER, latest INTEGER) STRICT, WITHOUT ROWID
+"""
 
 
 class Seen:
-    """Counts texts in a private temporary database (SQLite spills it to disk). Blocking: for worker threads."""
+    """Counts texts in a private temporary database. Blocking: for worker threads.
+
+    The database is a named file, because a nameless one of SQLite may stay in memory however large it becomes.
+    """
 
     def __init__(self, connection: DRIVER.Connection) -> None:
         self._connection = connection
@@ -30,13 +37,7 @@ class Seen:
     @contextmanager
     def open(cls) -> Iterator[Seen]:
         """Start with nothing seen; nothing is left when the block ends."""
-        with closing(DRIVER.connect("", isolation_level=None, check_same_thread=False)) as connection:
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute(
-                "CREATE TABLE seen (text TEXT PRIMARY KEY, first INTEGER, times INTEGER, latest INTEGER) "
-                "STRICT, WITHOUT ROWID"
-            )
-            connection.execute("BEGIN")  # for ever: one transaction is faster, and nothing here needs to last
+        with NamedTemporaryFile() as file, closing(_connected(file.name)) as connection:
             yield cls(connection)
 
     def count(self, texts: Sequence[str], position: int) -> list[tuple[int, int]]:
@@ -44,3 +45,13 @@ class Seen:
         values = {"texts": orjson.dumps(texts).decode(), "position": position}
         rows = self._connection.execute(_COUNT, values).fetchall()
         return [(first, times) for _, first, times in sorted(rows)]
+
+
+def _connected(path: str) -> DRIVER.Connection:
+    connection = DRIVER.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute(_TABLE)
+    connection.execute("BEGIN")  # for ever: one transaction is faster, and nothing here needs to last
+    return connection

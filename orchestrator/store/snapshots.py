@@ -1,31 +1,40 @@
-"""Snapshots: rows of a source become items of a job and members of a run, in chunks that can be leased."""
+"""Snapshots: rows of a source become items of a job and members of a run, in chunks that can be leased.
+
+Rows are compared with what the ledger has by one statement for each chunk, which gives nothing for new ones; those go
+to the driver as one INSERT of many rows, with their keys.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
 from orchestrator.domain.run import Plan
-from orchestrator.store.chunks import RECOUNT, open_chunk
+from orchestrator.store.chunks import RECOUNT, open_new_chunk
 from orchestrator.store.settled import SETTLED
 from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import sqlite3
+    from collections.abc import Mapping, Sequence
 
-    from orchestrator.store.connection import AsyncConnection
+    from orchestrator.store.connection import Connection
     from orchestrator.store.database import Database
 
+Class: TypeAlias = Literal["new", "edited", "reused", "retry", "discarded"]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen: one is made for each row, and a frozen one takes three times as long
 class NewItem:
     """One row, prepared for the ledger. `request` is None if the row is unreadable; `unreadable` then says why.
 
-    `shares` identifies the request as it is sent, if the row may share the answer of another row with the same
-    request. `same_as` is the position in the run of the first such row, if that is an earlier one.
+    `shares` identifies the request as it is sent, if the row may share the answer of another row with the same request.
     """
 
     item_id: str
@@ -33,61 +42,66 @@ class NewItem:
     request: str | None
     kept: str | None
     unreadable: str | None = None
-    shares: str | None = None
-    same_as: int | None = None
+    shares: bytes | None = None
 
 
-_CLASSIFY = f"""
-SELECT class, count(*) FROM (
-    SELECT CASE
-        WHEN r.outcome = 'completed' THEN 'reused'
-        WHEN {SETTLED} THEN 'discarded'
-        WHEN EXISTS (SELECT 1 FROM json_each(:reuse) j
-                     CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
-                     CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed') THEN 'reused'
-        WHEN EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key) THEN 'retry'
-        WHEN EXISTS (SELECT 1 FROM item o WHERE o.job_id = :job AND o.item_id = v.value ->> 0
-                     AND o.hash <> v.value ->> 1 AND (i.key IS NULL OR o.key < i.key)) THEN 'edited'
-        ELSE 'new' END AS class
-    FROM json_each(:rows) v
-    LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-    LEFT JOIN result r ON r.item_key = i.key
-) GROUP BY class
+class RepeatedId(Exception):
+    """Two rows of a run have the same id. Positions are counted from 0."""
+
+    def __init__(self, item_id: str, first: int, position: int) -> None:
+        super().__init__(item_id, first, position)
+        self.item_id = item_id
+        self.first = first
+        self.position = position
+
+
+class _Version(NamedTuple):
+    """An item of the job that has the id of a row. `place`: its position in the run, if it is in it."""
+
+    key: int
+    hash: str
+    request: str | None
+    outcome: str | None
+    settled: bool
+    tried: bool
+    place: int | None
+
+
+_VERSIONS = f"""
+SELECT v.key, i.key, i.hash, i.request, r.outcome, {SETTLED},
+       EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key), m.id & {(1 << POSITION_BITS) - 1}
+FROM json_each(:ids) v CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value
+LEFT JOIN result r ON r.item_key = i.key LEFT JOIN member m ON m.item_key = i.key AND m.run_id = :run
 """
+_ANSWERED_ELSEWHERE = """
+SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
+    SELECT 1 FROM json_each(:others) j
+    CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
+    CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed')
+"""
+_LAST_KEY = "SELECT coalesce(max(key), 0) FROM item"
 # Keys in another order are the same item. An item that is still to be asked is asked as it is given now.
-_ADD_ITEMS = """
-INSERT INTO item (job_id, item_id, hash, request)
-SELECT :job, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
-ON CONFLICT (job_id, item_id, hash) DO UPDATE SET request = excluded.request
-WHERE request <> excluded.request
-  AND NOT EXISTS (SELECT 1 FROM result r WHERE r.item_key = item.key AND r.outcome = 'completed')
-"""
-_ADD_MEMBERS = f"""
-INSERT INTO member (id, run_id, item_key, kept)
-SELECT (:run << {POSITION_BITS}) | (:lo + v.key), :run, i.key, v.value ->> 3
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+_ASK_AS_GIVEN = "UPDATE item SET request = ? WHERE key = ?"
+_ADD_BARE_MEMBERS = """
+INSERT INTO member (id, run_id, item_key) SELECT :first + v.key, :run, v.value FROM json_each(:keys) v
 """
 _MARK_SAME = f"""
 UPDATE member SET same_as = f.item_key
-FROM json_each(:rows) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
+FROM json_each(:pairs) v CROSS JOIN member f ON f.id = (:run << {POSITION_BITS}) | (v.value ->> 1)
 WHERE member.id = (:run << {POSITION_BITS}) | (v.value ->> 0)
 """
 # If the code that failed has changed and fails again, its latest message counts.
 _ADD_UNREADABLE_ATTEMPTS = """
 INSERT INTO attempt (item_key, number, outcome, kind, message, seconds, at)
-SELECT i.key, 0, 'discarded', 'unreadable', value ->> 4, 0.0, :now
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+SELECT value ->> 0, 0, 'discarded', 'unreadable', value ->> 1, 0.0, :now FROM json_each(:rows)
 WHERE true ON CONFLICT DO UPDATE SET message = excluded.message WHERE message <> excluded.message
 """
 _ADD_UNREADABLE_RESULTS = """
 INSERT INTO result (item_key, outcome, attempts, seconds, finished_at)
-SELECT i.key, 'discarded', 0, 0.0, :now
-FROM json_each(:rows) v
-CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+SELECT value ->> 0, 'discarded', 0, 0.0, :now FROM json_each(:rows)
 WHERE true ON CONFLICT DO NOTHING RETURNING item_key
 """
+_PAIRS = 5000  # marked in one transaction
 
 
 class Snapshots:
@@ -98,49 +112,178 @@ class Snapshots:
 
     async def classify(self, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int] = ()) -> Plan:
         """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing."""
-        async with self._database.read() as connection:
-            return await _classify(connection, job_id, rows, reuse)
+
+        def work(connection: Connection) -> Plan:
+            driver = connection.driver
+            return _plan(_classes(driver, rows, _versions(driver, job_id, None, rows), reuse))
+
+        return await self._database.read_in_one_trip(work)
 
     async def ingest(
         self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]], reuse: Sequence[int] = ()
     ) -> Plan:
         """Append rows to a run's snapshot, one chunk after the other, and return what they are.
 
-        `reuse`: ids of other jobs whose answers will be reused.
+        `reuse`: ids of other jobs whose answers will be reused. Raises `RepeatedId`, and adds nothing, if two rows of
+        the run have one id.
         """
-        plan = Plan()
-        async with self._database.write() as connection:
-            for rows in chunks:
-                plan += await _classify(connection, job_id, rows, reuse)
-                await _add_chunk(connection, run_id, job_id, position, rows)
-                position += len(rows)
-        return plan
+        return await self._database.write_in_one_trip(partial(_ingest, run_id, job_id, position, chunks, reuse))
+
+    async def mark_same(self, run_id: int, pairs: Sequence[tuple[int, int]]) -> None:
+        """Mark members that share the answer of an earlier one: pairs of its position and that one's."""
+        for at in range(0, len(pairs), _PAIRS):
+            values = {"run": run_id, "pairs": _json(pairs[at : at + _PAIRS])}
+            await self._database.write_in_one_trip(partial(_execute, _MARK_SAME, values))
 
 
-async def _classify(
-    connection: AsyncConnection, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int]
+def _execute(statement: str, values: Mapping[str, object], connection: sqlite3.Connection) -> None:
+    connection.execute(statement, values)
+
+
+def _ingest(
+    run_id: int,
+    job_id: int,
+    position: int,
+    chunks: Sequence[Sequence[NewItem]],
+    reuse: Sequence[int],
+    connection: sqlite3.Connection,
 ) -> Plan:
-    slim = _json([[row.item_id, row.hash] for row in rows])
-    classes = await connection.execute(_CLASSIFY, {"job": job_id, "rows": slim, "reuse": _json(list(reuse))})
-    return Plan(**{str(name): number for name, number in classes})
+    plan = Plan()
+    for rows in chunks:
+        versions = _versions(connection, job_id, run_id, rows)
+        _check_ids(rows, versions, position)
+        plan += _plan(_classes(connection, rows, versions, reuse))
+        _add_chunk(connection, run_id, job_id, position, rows, versions)
+        position += len(rows)
+    return plan
 
 
-async def _add_chunk(
-    connection: AsyncConnection, run_id: int, job_id: int, position: int, rows: Sequence[NewItem]
+def _versions(
+    connection: sqlite3.Connection, job_id: int | None, run_id: int | None, rows: Sequence[NewItem]
+) -> dict[int, list[_Version]]:
+    """The items that have the ids of these rows, by the row's index."""
+    found: dict[int, list[_Version]] = {}
+    values = {"job": job_id, "run": run_id, "ids": _json([row.item_id for row in rows])}
+    for index, *version in connection.execute(_VERSIONS, values):
+        found.setdefault(index, []).append(_Version(*version))
+    return found
+
+
+def _check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[_Version]], position: int) -> None:
+    """Raise `RepeatedId` for the first row whose id an earlier row of the run has."""
+    places = {
+        index: min(places)
+        for index, some in versions.items()
+        if (places := [version.place for version in some if version.place is not None])
+    }
+    if not places and len({row.item_id for row in rows}) == len(rows):
+        return
+    firsts: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        first = places.get(index, firsts.setdefault(row.item_id, position + index))
+        if first != position + index:
+            raise RepeatedId(row.item_id, first, position + index)
+
+
+def _classes(
+    connection: sqlite3.Connection,
+    rows: Sequence[NewItem],
+    versions: Mapping[int, Sequence[_Version]],
+    reuse: Sequence[int],
+) -> Counter[Class]:
+    """How many of the rows are what."""
+    elsewhere: set[int] = set()
+    if reuse:
+        slim = _json([[row.item_id, row.hash] for row in rows])
+        found = connection.execute(_ANSWERED_ELSEWHERE, {"rows": slim, "others": _json(list(reuse))})
+        elsewhere = {index for (index,) in found}
+    special = versions.keys() | elsewhere
+    classes = Counter[Class](class_of(rows[index], versions.get(index, ()), index in elsewhere) for index in special)
+    classes["new"] += len(rows) - len(special)
+    return classes
+
+
+def class_of(row: NewItem, versions: Sequence[_Version], elsewhere: bool) -> Class:  # noqa: FBT001 - three facts
+    """What a row is, given the items with its id, and whether a job whose answers are reused has answered it."""
+    same = next((version for version in versions if version.hash == row.hash), None)
+    if same is not None and same.outcome == "completed":
+        return "reused"
+    if same is not None and same.settled:
+        return "discarded"
+    if elsewhere:
+        return "reused"
+    if same is not None and same.tried:
+        return "retry"
+    edited = any(version.hash != row.hash and (same is None or version.key < same.key) for version in versions)
+    return "edited" if edited else "new"
+
+
+def _plan(classes: Mapping[Class, int]) -> Plan:
+    return Plan(**{str(name): number for name, number in classes.items()})
+
+
+def _add_chunk(
+    connection: sqlite3.Connection,
+    run_id: int,
+    job_id: int,
+    position: int,
+    rows: Sequence[NewItem],
+    versions: Mapping[int, Sequence[_Version]],
 ) -> None:
-    packed = _json([[row.item_id, row.hash, row.request, row.kept] for row in rows])
-    await connection.execute(_ADD_ITEMS, {"job": job_id, "rows": packed})
-    await connection.execute(_ADD_MEMBERS, {"run": run_id, "job": job_id, "lo": position, "rows": packed})
-    same = [[position + offset, row.same_as] for offset, row in enumerate(rows) if row.same_as is not None]
-    if same:
-        await connection.execute(_MARK_SAME, {"run": run_id, "rows": _json(same)})
-    unreadable = [[row.item_id, row.hash, None, None, row.unreadable] for row in rows if row.unreadable is not None]
+    known = {index: version for index, some in versions.items() for version in some if version.hash == rows[index].hash}
+    keys = _add_items(connection, job_id, rows, known)
+    _add_members(connection, run_id, position, keys, [row.kept for row in rows])
+    unreadable = [(key, row.unreadable) for key, row in zip(keys, rows, strict=True) if row.unreadable is not None]
     if unreadable:
-        what = {"job": job_id, "now": time.time(), "rows": _json(unreadable)}
-        await connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
-        keys = list((await connection.execute(_ADD_UNREADABLE_RESULTS, what)).scalars())
-        await connection.execute(RECOUNT, {"keys": _json(keys)})
-    await open_chunk(connection, run_id, position, position + len(rows))
+        what = {"now": time.time(), "rows": _json(unreadable)}
+        connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
+        settled = [key for (key,) in connection.execute(_ADD_UNREADABLE_RESULTS, what)]
+        connection.execute(RECOUNT, {"keys": _json(settled)})
+    open_new_chunk(connection, run_id, position, position + len(rows), settled=bool(known or unreadable))
+
+
+def _add_items(
+    connection: sqlite3.Connection, job_id: int, rows: Sequence[NewItem], known: Mapping[int, _Version]
+) -> list[int]:
+    """Add the rows that are not known as items; return all keys."""
+    last: int = connection.execute(_LAST_KEY).fetchone()[0]
+    keys: list[int] = []
+    new: list[tuple[object, ...]] = []
+    for index, row in enumerate(rows):
+        version = known.get(index)
+        if version is None:
+            last += 1
+            keys.append(last)
+            new.append((last, job_id, row.item_id, row.hash, row.request))
+            continue
+        keys.append(version.key)
+        differs = None not in {row.request, version.request} and row.request != version.request
+        if differs and version.outcome != "completed":
+            connection.execute(_ASK_AS_GIVEN, (row.request, version.key))
+    _insert(connection, "item (key, job_id, item_id, hash, request)", new)
+    return keys
+
+
+def _add_members(
+    connection: sqlite3.Connection, run_id: int, position: int, keys: Sequence[int], kept: Sequence[str | None]
+) -> None:
+    first = run_id << POSITION_BITS | position
+    if any(kept):
+        members = [(first + place, run_id, *one) for place, one in enumerate(zip(keys, kept, strict=True))]
+        _insert(connection, "member (id, run_id, item_key, kept)", members)
+    else:
+        connection.execute(_ADD_BARE_MEMBERS, {"first": first, "run": run_id, "keys": _json(keys)})
+
+
+def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        connection.execute(_insert_statement(into, len(rows), len(rows[0])), tuple(chain.from_iterable(rows)))
+
+
+@cache
+def _insert_statement(into: str, rows: int, columns: int) -> str:
+    values = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {into} VALUES {', '.join([values] * rows)}"
 
 
 def _json(rows: object) -> str:

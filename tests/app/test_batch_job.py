@@ -67,7 +67,7 @@ def test_its_items_are_the_lines_with_their_bodies_as_requests(tmp_path: Path) -
     path.write_text("".join(f"{text}\n" for text in ["", *map(_json, lines), ""]))
     (group,) = Snapshot(made(path), {}, None).groups()
     items = [item for chunk in group for item in chunk]
-    assert [(item.item_id, item.request, item.same_as) for item in items] == [
+    assert [(item.item_id, item.request, item.shares) for item in items] == [
         (f"r{number}", _json(body), None) for number, body in enumerate(bodies)
     ]
 

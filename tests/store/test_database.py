@@ -205,8 +205,9 @@ def test_a_ledger_for_which_sqlite_cannot_wait_is_not_waited_for() -> None:
 HOT: dict[str, str] = {
     "lease": items._LEASE,
     "items of a chunk": items._ITEMS_OF_CHUNK,
-    "classify": snapshots._CLASSIFY,
-    "add members": snapshots._ADD_MEMBERS,
+    "versions": snapshots._VERSIONS,
+    "add members": snapshots._ADD_BARE_MEMBERS,
+    "mark same": snapshots._MARK_SAME,
     "record failures": items._RECORD_FAILURES,
     "discard": items._DISCARD,
     "progress": items._PROGRESS,
@@ -226,7 +227,8 @@ HOT: dict[str, str] = {
 
 @pytest.mark.parametrize("name", HOT)
 async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, name: str) -> None:
-    values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", HOT[name]), 1) | {"rows": "[]", "keys": "[]"}
+    texts = dict.fromkeys(("rows", "keys", "ids", "pairs"), "[]")
+    values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", HOT[name]), 1) | texts
     async with store.database.write() as connection:
         rows = (await connection.execute(f"EXPLAIN QUERY PLAN {HOT[name]}", values)).all()
     plan = [str(row.detail) for row in rows]

@@ -12,6 +12,7 @@ from orchestrator import exact_json
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
+from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -26,17 +27,14 @@ _SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no
 
 
 @dataclass(slots=True)
-class Draft:
-    """An item before its final id is known: a given id may repeat, and one made from the content may need a number."""
+class Draft(NewItem):
+    """An item whose id may still need a number, if it was made from the content: `by_content`.
 
-    given_id: str | None
-    content_id: str | None  # only if no id is given
-    identity: str
-    request: str | None
-    kept: str | None
-    unreadable: str | None
-    shares: str | None = None  # as in NewItem
-    amiss: str | None = None  # an error of the job rather than of the row, if every row has it
+    `amiss`: an error of the job rather than of the row, if every row has it.
+    """
+
+    by_content: bool = False
+    amiss: str | None = None
 
 
 class DraftMaker:
@@ -76,14 +74,13 @@ class DraftMaker:
             amiss = f"{why}; correct `id` in the job file" if row.idless else f"{why}; {_NOTHING_READABLE}"
         if self._never_seen:
             self._see(row)
-        hashed, shares = b"", None
+        hashed, portable = b"", None
         try:
             kept = self._kept(row)
             if why is None:
                 rendered = self._render(row.columns)
-                request, portable, hashed = _body(rendered)
-                if self._dedupe and not drawn_by_chance(rendered):
-                    shares = hashlib.blake2b(portable, digest_size=16).hexdigest()
+                request, sent, hashed = _body(rendered)
+                portable = sent if self._dedupe and not drawn_by_chance(rendered) else None
         except MissingColumn as error:
             why = str(error)
             amiss = f"{why}; correct `request` in the job file"
@@ -94,12 +91,17 @@ class DraftMaker:
         content = _content(row) if row.id is None or request is None else b""
         digest = self._shape.copy()
         digest.update(content if request is None else hashed)
-        content_id = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else None
+        identity = digest.digest()
+        name = hashlib.blake2b(content, digest_size=8).hexdigest() if row.id is None else row.id
         text = None if request is None else request.decode()
-        return Draft(row.id, content_id, digest.hexdigest(), text, kept, why, shares, amiss)
+        # what is hashed is what is sent, but for the order of keys, so there is mostly one hash to make
+        shares = None if portable is None else identity if portable == hashed else _hash_of(portable)
+        return Draft(name, identity.hex(), text, kept, why, shares, row.id is None, amiss)
 
     def _kept(self, row: Row) -> str | None:
         """Return the columns to keep, as JSON, with the output's `id` if it differs from the item's."""
+        if not self._keep and not self._keeps_id and row.given_id is None:
+            return None
         kept = {name: row.columns.get(name) for name in self._keep}
         kept |= {name: shortest(kept[name]) for name in row.float32.intersection(kept)}
         if self._keeps_id and row.columns.get("id", row.id) != row.id:
@@ -107,6 +109,10 @@ class DraftMaker:
         elif row.given_id is not None:
             kept["id"] = row.given_id
         return exact_json.dumps(kept, _plain, _JSON).decode() if kept else None
+
+
+def _hash_of(sent: bytes) -> bytes:
+    return hashlib.blake2b(sent, digest_size=16).digest()
 
 
 def _body(request: object) -> tuple[bytes, bytes, bytes]:

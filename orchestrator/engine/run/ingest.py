@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from hashlib import blake2b
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,9 +22,10 @@ from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.request import columns_in
 from orchestrator.domain.run import Plan
 from orchestrator.engine.run.drafts import Draft, DraftMaker
+from orchestrator.engine.run.repeats import KEY, Repeats
 from orchestrator.ports import SelectsColumns, WritesFiles
 from orchestrator.store import Seen
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.snapshots import NewItem, RepeatedId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
@@ -65,26 +67,21 @@ class Snapshot:
     def groups(self) -> Generator[Group, None, None]:
         """Yield groups of chunks of items. Blocking: for a worker thread."""
         digest = hashlib.sha256()
-        with self._rows() as rows, Seen.open() as ids, Seen.open() as requests:
+        with self.rows() as rows, Seen.open() as contents:
             make = DraftMaker(self.job, self.identity)
-            chunks = self._named(_chunks(_items(make, islice(rows, self.limit))), ids, digest)
+            drafts = _chunks(_items(make, islice(rows, self.limit)))
+            chunks: Iterator[list[NewItem]] = (_numbered(chunk, contents) for chunk in drafts)
+            if self.input_sha256 is None:
+                chunks = _digested(chunks, digest)
             if self.delivered is not None:
                 chunks = _chunks(self._new(chunks, self.delivered))
-            position = 0
-            group: Group = []
-            for chunk in chunks:
-                group.append(_mark_same(chunk, requests, position))
-                position += len(chunk)
-                if len(group) == GROUP_CHUNKS:
-                    yield group
-                    group = []
-            if group:
+            while group := list(islice(chunks, GROUP_CHUNKS)):
                 yield group
             self.never_kept = make.never_kept(rows)
         self.sha256 = digest.hexdigest()
 
     @contextmanager
-    def _rows(self) -> Iterator[Iterator[Row]]:
+    def rows(self) -> Iterator[Iterator[Row]]:
         """Open the source's rows; none if it has no files and the job is incremental."""
         with ExitStack() as stack:
             try:
@@ -94,14 +91,6 @@ class Snapshot:
                     raise
                 rows = iter(())
             yield rows
-
-    def _named(self, chunks: Iterable[list[Draft]], ids: Seen, digest: hashlib._Hash) -> Iterator[list[NewItem]]:
-        position = 0
-        for chunk in chunks:
-            named = _name(chunk, ids, position, self.job)
-            digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in named).encode())
-            position += len(named)
-            yield named
 
     def _new(self, chunks: Iterable[list[NewItem]], delivered: Delivered) -> Iterator[NewItem]:
         """Yield rows that no earlier run has delivered, once each, as files of different nights may repeat rows."""
@@ -134,14 +123,21 @@ async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListen
     plan, position = Plan(), 0
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.delivered_items.delivered, run.job_id)
-    async with _opened(snapshot) as groups:
-        async for group in groups:
-            if look is not None:
-                for chunk in group:
-                    await look(chunk)
-            plan += await store.snapshots.ingest(run.id, run.job_id, position, group, snapshot.reuse)
-            position += sum(map(len, group))
-            events.emit(SourceRead(replace(plan, left_out=snapshot.left_out)))
+    async with _repeats() as requests:
+        async with _opened(snapshot, partial(_note_requests, requests)) as groups:
+            async for group in groups:
+                if look is not None:
+                    for chunk in group:
+                        await look(chunk)
+                try:
+                    plan += await store.snapshots.ingest(run.id, run.job_id, position, group, snapshot.reuse)
+                except RepeatedId as error:
+                    raise UsageError(_twice(snapshot.job, error)) from error
+                position += sum(map(len, group))
+                events.emit(SourceRead(replace(plan, left_out=snapshot.left_out)))
+        found = requests.found()
+        while pairs := await to_thread.run_sync(next, found, None):
+            await store.snapshots.mark_same(run.id, pairs)
     plan = replace(plan, left_out=snapshot.left_out)
     await _check(snapshot, plan, run.job_id, run.names, store)
     sha256 = await to_thread.run_sync(_sha256_now, snapshot)
@@ -157,13 +153,15 @@ async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Lo
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.delivered_items.delivered, job_id)
     found = Plan()
-    async with _opened(snapshot) as groups:
-        async for group in groups:
-            for chunk in group:
-                found += await store.snapshots.classify(job_id, chunk, snapshot.reuse)
-                if look is not None:
-                    await look(chunk)
-            events.emit(SourceRead(found))
+    async with _repeats() as ids:
+        async with _opened(snapshot, partial(_note_ids, ids)) as groups:
+            async for group in groups:
+                for chunk in group:
+                    found += await store.snapshots.classify(job_id, chunk, snapshot.reuse)
+                    if look is not None:
+                        await look(chunk)
+                events.emit(SourceRead(found))
+        await to_thread.run_sync(_refuse_repeated, ids, snapshot)
     found = replace(found, left_out=snapshot.left_out)
     await _check(snapshot, found, job_id, names_of(0, snapshot.job.name, time.time()), store)
     return found
@@ -214,12 +212,20 @@ def _sha256_now(snapshot: Snapshot) -> str:
 
 
 @asynccontextmanager
-async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
-    """Open the groups, each read in a worker thread; the source is closed when the block ends."""
+async def _opened(snapshot: Snapshot, note: Callable[[Group, int], None]) -> AsyncIterator[AsyncIterator[Group]]:
+    """Open the groups, each read and noted in a worker thread; the source is closed when the block ends."""
     groups = snapshot.groups()
+    position = 0
+
+    def next_group() -> Group | None:
+        nonlocal position
+        if (group := next(groups, None)) is not None:
+            note(group, position)
+            position += sum(map(len, group))
+        return group
 
     async def read() -> AsyncIterator[Group]:
-        while (group := await to_thread.run_sync(partial(next, groups, None))) is not None:
+        while (group := await to_thread.run_sync(next_group)) is not None:
             yield group
 
     try:
@@ -229,22 +235,55 @@ async def _opened(snapshot: Snapshot) -> AsyncIterator[AsyncIterator[Group]]:
             await to_thread.run_sync(groups.close)
 
 
+@asynccontextmanager
+async def _repeats() -> AsyncIterator[Repeats]:
+    repeats = Repeats()
+    try:
+        yield repeats
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(repeats.close)
+
+
+def _note_requests(requests: Repeats, group: Group, position: int) -> None:
+    requests.add([item.shares for chunk in group for item in chunk], position)
+
+
+def _note_ids(ids: Repeats, group: Group, position: int) -> None:
+    ids.add([blake2b(item.item_id.encode(), digest_size=KEY).digest() for chunk in group for item in chunk], position)
+
+
+def _refuse_repeated(ids: Repeats, snapshot: Snapshot) -> None:
+    """Raise `UsageError` for the first row whose id an earlier row has, as a run does when it comes to that row."""
+    repeated = [min(pairs) for pairs in ids.found()]
+    if repeated and snapshot.delivered is None:
+        position, first = min(repeated)
+        with snapshot.rows() as rows:
+            row = next(islice(rows, position, None))
+        raise UsageError(_twice(snapshot.job, RepeatedId(str(row.id), first, position)))
+
+
+def _twice(job: Job, repeated: RepeatedId) -> str:
+    return (
+        f"{job.source.describe()}: id {repeated.item_id!r} is in rows {repeated.first + 1} and "
+        f"{repeated.position + 1}; make them unique, or leave out `id=` and let them be made from the content"
+    )
+
+
 Requesting = TypeVar("Requesting", Draft, NewItem)
 
 
 def _items(make: DraftMaker, rows: Iterable[Row]) -> Iterator[Draft]:
     """Render and hash rows. A row from which no request can be made still becomes an item, with the reason."""
-    amiss: list[str] = []
-    count = 0
-    for count, row in enumerate(rows, start=1):
-        draft = make(row)
-        if draft.amiss is not None:
-            amiss.append(draft.amiss)
-        if len(amiss) == count == CHUNK_ROWS:
+    drafts = map(make, rows)
+    amiss: list[Draft] = []
+    for draft in islice(drafts, CHUNK_ROWS):
+        amiss.append(draft)
+        if draft.amiss is None:
             break
-        yield draft
-    if amiss and len(amiss) == count:  # the first chunk is not full, so nothing was ingested yet
-        raise UsageError(f"{make.source}: {amiss[0]}")
+    if amiss and amiss[-1].amiss is not None:  # in the whole first chunk, so nothing was ingested yet
+        raise UsageError(f"{make.source}: {amiss[0].amiss}")
+    return chain(amiss, drafts)
 
 
 def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
@@ -260,27 +299,18 @@ def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
         yield chunk
 
 
-def _name(chunk: list[Draft], seen: Seen, position: int, job: Job) -> list[NewItem]:
-    """Give every item its id: the source's own, which must be unique in a run, or one made from its content."""
-    named = []
-    counts = seen.count([item.given_id or str(item.content_id) for item in chunk], position)
-    for offset, (item, (first, times)) in enumerate(zip(chunk, counts, strict=True)):
-        if item.given_id is not None and times > 1 and not job.incremental:
-            raise UsageError(
-                f"{job.source.describe()}: id {item.given_id!r} is in rows {first + 1} and {position + offset + 1}; "
-                "make them unique, or leave out `id=` and let them be made from the content"
-            )
-        name = item.given_id or (str(item.content_id) if times == 1 else f"{item.content_id}-{times}")
-        named.append(NewItem(name, item.identity, item.request, item.kept, item.unreadable, item.shares))
-    return named
+def _numbered(chunk: list[Draft], contents: Seen) -> list[NewItem]:
+    """Number the ids made from the content, where the content is not the first of its kind."""
+    unnumbered = [draft for draft in chunk if draft.by_content]
+    if unnumbered:
+        times = contents.count([draft.item_id for draft in unnumbered], 0)
+        for draft, (_, seen) in zip(unnumbered, times, strict=True):
+            if seen > 1:
+                draft.item_id += f"-{seen}"
+    return list[NewItem](chunk)
 
 
-def _mark_same(chunk: list[NewItem], seen: Seen, position: int) -> list[NewItem]:
-    """Mark items that may share an answer with the first one that has the same request."""
-    if not any(item.shares for item in chunk):
-        return chunk
-    firsts = seen.count([item.shares or item.hash for item in chunk], position)
-    return [
-        replace(item, same_as=first) if item.shares and first < position + offset else item
-        for offset, (item, (first, _)) in enumerate(zip(chunk, firsts, strict=True))
-    ]
+def _digested(chunks: Iterable[list[NewItem]], digest: hashlib._Hash) -> Iterator[list[NewItem]]:
+    for chunk in chunks:
+        digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in chunk).encode())
+        yield chunk

@@ -147,8 +147,9 @@ async def test_all_items_with_the_same_request_wait_for_its_retry(store: Store, 
 async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens_once(store: Store) -> None:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
     taken = await store.runs.take(Spec("job", "f", "s"), me)
-    twins = [NewItem(name, name, '"text"', None, same_as=same_as) for name, same_as in (("a", None), ("b", 0))]
+    twins = [NewItem(name, name, '"text"', None) for name in ("a", "b")]
     plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
+    await store.snapshots.mark_same(taken.id, [(1, 0)])
     await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
     queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
     first, second = await store.items.lease(taken.id, me, 2)

@@ -43,9 +43,18 @@ def test_without_an_id_column_the_id_is_the_content_and_duplicates_are_numbered(
     assert items_of([{"text": "b"}, {"text": "a"}])[1].item_id == first.item_id
 
 
-def test_duplicate_ids_are_refused_with_their_rows() -> None:
-    with pytest.raises(UsageError, match=r"id '7' is in rows 1 and 3"):
-        items_of([{"k": 7, "text": "a"}, {"k": 8, "text": "b"}, {"k": "7", "text": "c"}], key="k")
+@pytest.mark.parametrize("between", [1, 499, 5000])
+@pytest.mark.parametrize("last", ["a", "c"])
+async def test_duplicate_ids_are_refused_with_their_rows(store: Store, tmp_path: Path, between: int, last: str) -> None:
+    others: list[dict[str, object]] = [{"k": f"other {number}", "text": "b"} for number in range(between)]
+    rows: list[dict[str, object]] = [{"k": 7, "text": "a"}, *others, {"k": "7", "text": last}, *others[:1]]
+    job = Job("j", IterableSource(rows, id="k"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
+    twice = rf"id '7' is in rows 1 and {between + 2}; make them unique"
+    with pytest.raises(UsageError, match=twice):
+        await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress())
+    for _ in range(2):  # the second time, rows before it are known
+        with pytest.raises(UsageError, match=twice):
+            await run(job, store)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +105,7 @@ def test_keys_are_stored_in_their_order_and_sorted_only_for_the_hash() -> None:
     assert first.request == ('{"b":{"z":1,"schema":{"reasoning":{"type":"string"},"answer":{"type":"string"}}},"a":0}')
     assert first.hash == second.hash
     assert first.hash == "09f6cc4eb66f45b0540e759523acc316"  # as it was when keys were stored sorted
-    assert (second.same_as, third.same_as) == (None, 0)  # the requests differ, so each is asked
+    assert first.shares == third.shares != second.shares  # the requests differ, so each is asked
 
 
 def test_long_integers_are_exact_in_requests_and_kept_columns() -> None:
