@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.http_address import HttpAddress
+from orchestrator.domain.http_client import ChosenClient  # noqa: TC001 - pydantic reads annotations at run time
 from orchestrator.domain.identity import ADMIN, Role
 from orchestrator.domain.moment import seconds_of
 
@@ -132,13 +133,15 @@ class Settings(BaseModel):
     `db`: the ledger, a path or `sqlite:///PATH`; "" is that of this user. `busy_seconds`: how long a write waits for
     that of another process. `endpoints`: endpoints by name, each with its `kind` and settings, checked on first use,
     and the `models` that it serves to batches. `budget`: limits on their use in a day. `retention`: how long old runs
-    are kept. `server`: the HTTP server.
+    are kept. `server`: the HTTP server. `http_client`: "auto" asks with the package `ry` where it is installed and does
+    what aiohttp does; "aiohttp" never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     db: str = ""
     busy_seconds: float = Field(default=30.0, gt=0)
+    http_client: ChosenClient = "auto"
     endpoints: Mapping[str, Mapping[str, object]] = {}
     budget: DailyBudget = DailyBudget()
     retention: Retention = Retention()

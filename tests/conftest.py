@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import psutil
@@ -9,6 +10,7 @@ import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
 
+from orchestrator.endpoints import http_client
 from orchestrator.store import Store
 from tests.commands import DEADLINE, Workplace
 from tests.ledgers import new_ledger
@@ -41,6 +43,14 @@ def children_of_unmeasured_tests_measure_no_coverage(
 @pytest.fixture(autouse=True)
 def logs_of_tests_are_not_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture(params=["ry", "aiohttp"])
+def each_http_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Ask with either client, where there is a choice."""
+    chosen = "aiohttp" if request.param == "aiohttp" else "auto"
+    monkeypatch.setattr(http_client, "_chosen", ContextVar("http_client", default=chosen))
+    return str(request.param)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from orchestrator.app.wiring import failure_hooks, safety_of
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
 from orchestrator.endpoints import endpoint_from
+from orchestrator.endpoints.http_client import choose_client
 from orchestrator.endpoints.named import check_models
 from orchestrator.endpoints.vitals_files import vitals_of
 from orchestrator.engine.awake import by_hand
@@ -108,6 +109,7 @@ async def open_app(
     async with _temporary() if lend else nullcontext(ledger.parent) as folder:
         ledger, create = folder / ledger.name, create or lend
         async with Store.open(str(ledger), busy_seconds=settings.busy_seconds, create=create, say=say_busy) as store:
+            choose_client(settings.http_client)
             yield App(store, settings, say, logs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import asynccontextmanager
@@ -25,30 +26,32 @@ from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets, usable_headers
 from orchestrator.domain.sizing import LARGEST
 from orchestrator.domain.urls import shown, without_keys
-from orchestrator.endpoints.bodies import beginning, too_large
+from orchestrator.endpoints.bodies import too_large
 from orchestrator.endpoints.deadlines import Deadlines
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import Token
+from orchestrator.endpoints.http_client import open_client
 from orchestrator.endpoints.reach import why_silent
 from orchestrator.wires import failures
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked, refusal_of
-from orchestrator.wires.wire import JSON_TYPE
+from orchestrator.wires.wire import JSON_TYPE, Body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from orchestrator.domain.policy import Policy
+    from orchestrator.endpoints.http_client import HttpClient
     from orchestrator.ports import Again
-    from orchestrator.wires.wire import Body, Wire
+    from orchestrator.wires.wire import Wire
 
     NamesFailure = Callable[[str, int, Mapping[str, str], bytes], failures.Failure]
 
 _PROBE_TIMEOUT = 5.0
 _MOST_ABOUT_ITSELF = 10_000_000  # bytes of `/info` or `/metrics`
-_PROBE = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
+_GET = Body(b"", method="GET")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +157,9 @@ async def data_plane(
     `failure` turns an answer other than 200 into a failure.
     """
     proxy = proxy_for(str(url), os.environ)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        proxy=proxy,
-        timeout=aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout),
-        headers={"Content-Type": JSON_TYPE, **headers},
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
+    async with open_client(str(url), {"Content-Type": JSON_TYPE, **headers}, proxy, policy) as client:
         secrets = Secrets.within({**headers, **proxy_headers(proxy)}, url.query.items())
-        data = HttpData(session, wire.url(url), wire, policy, failure, secrets)
+        data = HttpData(client, wire.url(url), wire, policy, failure, secrets)
         await data.apply_info()
         yield data
 
@@ -172,15 +169,16 @@ class HttpData:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        client: HttpClient,
         url: URL,
         wire: Wire,
         policy: Policy,
         failure: NamesFailure,
         secrets: Secrets,
     ) -> None:
-        self._session = session
-        self._url = url
+        self._client = client
+        self._url = str(url)
+        self._origin = url.origin()
         self._name = str(url.with_query(None))  # a query may hold a secret
         self._wire = wire
         self._failure = failure
@@ -231,32 +229,26 @@ class HttpData:
 
     async def _shown(self, route: str) -> bytes | None:
         try:
-            async with self._session.get(self._url.origin() / route, timeout=_PROBE, allow_redirects=False) as response:
-                if response.status != 200:
-                    return None
-                content, whole = await beginning(response, _MOST_ABOUT_ITSELF)
-                return content if whole else None
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                reply = await self._client.send(str(self._origin / route), _GET, _MOST_ABOUT_ITSELF, 0)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
+        return reply.content if reply.status == 200 and reply.whole else None
 
     async def _post(self, body: Body) -> bytes:
         """Return the body of a 200. Redirects are not followed, so that the token goes nowhere else."""
         try:
             with self._deadlines:
-                response = await self._session.request(
-                    body.method, self._url, data=body.content, headers=body.headers, allow_redirects=False
-                )
-                most = self._most if response.status == 200 else self._most_of_error
-                content, whole = await beginning(response, most)
+                reply = await self._client.send(self._url, body, self._most, self._most_of_error)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
-        if response.status != 200:
-            failure = self._failure(self._name, response.status, response.headers, content)
+        if reply.status != 200:
+            failure = self._failure(self._name, reply.status, reply.headers, reply.content)
             if self._keep_error_bodies and isinstance(failure, RequestFailed | EndpointRefused | OutOfCredit):
-                failure.status, failure.body = response.status, content.decode(errors="replace")
+                failure.status, failure.body = reply.status, reply.content.decode(errors="replace")
             raise failure
-        if not whole:
-            raise too_large(most)
-        if (wait := used_up_for(response.headers)) > 0:
+        if not reply.whole:
+            raise too_large(self._most)
+        if (wait := used_up_for(reply.headers)) > 0:
             self.quiet_until = time.monotonic() + wait
-        return content
+        return reply.content

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import gzip
 import os
+import resource
 import shutil
 import socket
 import ssl
 import struct
 import subprocess
 import sys
+import time
 import traceback
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener
 
 from orchestrator import Policy
-from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed, UsageError
+from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, NoRoom, RequestFailed, UsageError
 from orchestrator.endpoints import HttpEndpoint
 from tests.commands import DEADLINE
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anyio.abc import ByteStream, SocketStream
+
+pytestmark = pytest.mark.usefixtures("each_http_client")
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
@@ -234,7 +238,7 @@ async def test_hundreds_of_requests_are_in_flight_at_once() -> None:
         nonlocal here
         await stream.receive()
         here += 1
-        if here == 300:
+        if here == 600:
             many.set()
         await many.wait()
         await stream.send(WHOLE)
@@ -246,9 +250,111 @@ async def test_hundreds_of_requests_are_in_flight_at_once() -> None:
             control.connect(Policy()) as data,
             anyio.create_task_group() as group,
         ):
-            for _ in range(300):
+            for _ in range(600):
                 group.start_soon(data.ask, [b'"text"'])
-    assert here == 300
+    assert here == 600
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_replaced() -> None:
+    closed, connections = anyio.Event(), 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        await stream.receive()
+        await stream.send(WHOLE)
+        await stream.aclose()
+        closed.set()
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            assert await data.ask([b'"text"']) == [[]]
+            await closed.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert await data.ask([b'"text"']) == [[]]
+    assert connections == 2
+
+
+async def test_an_unused_connection_is_closed_with_the_data_plane() -> None:
+    gone = anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(WHOLE)
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await stream.receive()
+        gone.set()
+
+    async with server(serve) as port:
+        await asked(f"http://127.0.0.1:{port}/", Policy())
+        with anyio.fail_after(DEADLINE):
+            await gone.wait()
+
+
+async def test_an_answer_that_is_too_large_closes_its_connection() -> None:
+    gone = anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        with suppress(anyio.BrokenResourceError):
+            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + b"x" * 2000)
+            with suppress(anyio.EndOfStream):
+                await stream.receive()
+        gone.set()
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with endpoint.control() as control, control.connect(Policy(max_answer_bytes=1000)) as data:
+            with pytest.raises(RequestFailed, match="larger than"):
+                await data.ask([b'"text"'])
+            with anyio.fail_after(DEADLINE):
+                await gone.wait()
+
+
+async def test_a_server_that_takes_no_connection_is_lost() -> None:
+    with closing(socket.socket()) as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # more than it lets wait: the kernel drops what comes after them
+            one = waiting.enter_context(closing(socket.socket()))
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        policy = Policy(connect_timeout=0.3, read_timeout=0.2)
+        with pytest.raises(EndpointLost, match="no connection before the time-out"):
+            await asked(f"http://127.0.0.1:{full.getsockname()[1]}/", replace(policy, read_timeout=None))
+        with pytest.raises((EndpointLost, RequestFailed)) as raised:
+            await asked(f"http://127.0.0.1:{full.getsockname()[1]}/", policy)
+        assert isinstance(raised.value, EndpointLost)
+
+
+async def test_a_quota_in_several_header_lines_is_read_whole() -> None:
+    used_up = b'HTTP/1.1 200 OK\r\nratelimit: "a";r=5;t=1\r\nRateLimit: "b";r=0;t=60\r\nContent-Length: 2\r\n\r\n[]'
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(used_up)
+
+    async with server(serve) as port:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{port}/")
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            await data.ask([b'"text"'])
+            assert data.quiet_until > time.monotonic() + 30
+
+
+async def test_without_descriptors_a_request_is_not_charged() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening, closing(socket.socket()) as newest:
+        endpoint = HttpEndpoint(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        async with endpoint.control() as control, control.connect(Policy()) as data:
+            with ExitStack() as taken:
+                taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (newest.fileno() + 20, hard))
+                with suppress(OSError):
+                    while True:
+                        taken.callback(os.close, os.dup(newest.fileno()))
+                with pytest.raises(NoRoom, match="Too many open files"):
+                    await data.ask([b'"text"'])
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

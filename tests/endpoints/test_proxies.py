@@ -21,6 +21,8 @@ from orchestrator.hooks.webhook import Webhook
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.usefixtures("each_http_client")
+
 USER, PASSWORD = "someone", "p4ssw0rd-of-the-proxy"
 NEWS = Notification("msg_1", Event.FINISHED, 12, "talk", "finished", b'{"run":12}')
 QUICK = ApiTimeouts(one=5.0, whole=0.5)

@@ -34,6 +34,7 @@ CHECKS: tuple[Callable[[Patient], Awaitable[Findings]], ...] = (
     machine.clock,
     machine.zones,
     machine.logs,
+    machine.http_client,
     endpoints.settings,
     endpoints.tokens,
     endpoints.reach,
@@ -61,7 +62,9 @@ async def diagnose(settings: Settings, jobfile: Path | None, patience: float, *,
     known = await to_thread.run_sync(_endpoints, settings)
     known |= {str(jobfile): job} if isinstance(job, str) else _of_job(job)
     loaded = None if jobfile is None or job is None or isinstance(job, str) else (jobfile, job)
-    patient = Patient(path, health, unreadable, known, settings.endpoints, loaded, offline, clocks)
+    patient = Patient(
+        path, health, unreadable, known, settings.endpoints, loaded, offline, clocks, settings.http_client
+    )
     return [finding for check in CHECKS for finding in await check(patient)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.domain.http_client import ChosenClient
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint
     from orchestrator.store.health import LedgerHealth
@@ -33,7 +34,7 @@ class Patient:
     `health`: None if there is no ledger yet or it cannot be read; `unreadable` then says why.
     `endpoints`: those of the settings file, by their names there, and those of the job file; a string says why one
     cannot be used. `settings`: the names in the settings file. `job`: the job file and its job, if one is given and
-    can be loaded. `clocks`: wall clock and monotonic clock when the first check began.
+    can be loaded. `clocks`: wall clock and monotonic clock when the first check began. `http_client`: the setting.
     """
 
     ledger: Path
@@ -44,6 +45,7 @@ class Patient:
     job: tuple[Path, Job] | None
     offline: bool
     clocks: tuple[float, float]
+    http_client: ChosenClient
 
     @property
     def there(self) -> LedgerHealth | None:

@@ -1,4 +1,4 @@
-"""Checks of this machine: its clock, its time zones, the size of its logs."""
+"""Checks of this machine: its clock, its time zones, the size of its logs, its HTTP client."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.phrases import megabytes
+from orchestrator.endpoints.http_client import described_client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,11 @@ async def logs(patient: Patient) -> Findings:
     size = sum([await to_thread.run_sync(_bytes_in, folder) for folder in folders])
     seen = f"{megabytes(size)} in {' and '.join(map(str, folders))}"
     return [Finding("logs", "warn", seen, "delete old ones")] if size > _MUCH else [Finding("logs", "ok", seen)]
+
+
+async def http_client(patient: Patient) -> Findings:
+    """Say which HTTP client asks endpoints."""
+    return [Finding("HTTP client", "ok", await to_thread.run_sync(described_client, patient.http_client))]
 
 
 def _bytes_in(folder: Path) -> int:

@@ -1,0 +1,106 @@
+"""The HTTP client of a data plane, behind one door: aiohttp, or the faster `ry` where it does the same."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, asynccontextmanager
+from contextvars import ContextVar
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.domain.http_client import ChosenClient, Reply, is_plain
+from orchestrator.endpoints.bodies import beginning
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+
+    from orchestrator.domain.policy import Policy
+    from orchestrator.wires.wire import Body
+
+_chosen: ContextVar[ChosenClient] = ContextVar("http_client", default="auto")
+
+_AT_START = 16  # descriptors; it takes about half as many
+_used_in: int | None = None  # the process in which the threads of `ry` run: a fork has its memory and not its threads
+
+
+class HttpClient(Protocol):
+    """Sends requests with the headers and timeouts of one data plane. Follows no redirect and keeps no cookie."""
+
+    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
+        """Send one request once.
+
+        Of a 200 at most `most` bytes are read, of any other answer `most_of_error`. A connection of which not all was
+        read is closed. Raises aiohttp's exceptions, `TimeoutError` or `OSError`.
+        """
+        ...
+
+
+def choose_client(chosen: ChosenClient) -> None:
+    """From now on, use this client in this task and in those that it starts."""
+    _chosen.set(chosen)
+
+
+def described_client(chosen: ChosenClient) -> str:
+    """Return which client asks endpoints if this one is chosen, in words for the user. Reads the disk."""
+    aiohttp = f"aiohttp {version('aiohttp')}"
+    if chosen == "aiohttp":
+        return f'{aiohttp}, because of http_client = "aiohttp"'
+    if not _fast_client_usable():
+        return f"{aiohttp}; the extra `fast` adds a faster one for http://"
+    return f"ry {version('ry')} for http:// without a proxy, {aiohttp} for the rest"
+
+
+def _fast_client_usable() -> bool:
+    started = _used_in == os.getpid()
+    return (started or (_used_in is None and _has_descriptors())) and find_spec("ry") is not None
+
+
+def _has_descriptors() -> bool:
+    """Whether there are enough for the threads of `ry`: without them, its start would end the process."""
+    with ExitStack() as taken:
+        try:
+            for _ in range(_AT_START):
+                taken.callback(os.close, os.dup(0))
+        except OSError:
+            return False
+    return True
+
+
+@asynccontextmanager
+async def open_client(
+    url: str, headers: Mapping[str, str], proxy: str | None, policy: Policy
+) -> AsyncIterator[HttpClient]:
+    """Open a client for this server; idle connections are closed when the block ends."""
+    global _used_in  # noqa: PLW0603 - there is one set of threads in a process
+    if _chosen.get() == "auto" and is_plain(url, proxy) and _fast_client_usable():
+        from orchestrator.endpoints.fast_client import FastClient
+
+        _used_in = os.getpid()
+        async with FastClient(headers, policy) as fast:
+            yield fast
+        return
+    import aiohttp
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        proxy=proxy,
+        timeout=aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout),
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield _AiohttpClient(session)
+
+
+class _AiohttpClient:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
+        response = await self._session.request(
+            body.method, url, data=body.content or None, headers=body.headers, allow_redirects=False
+        )
+        begun, whole = await beginning(response, most if response.status == 200 else most_of_error)
+        return Reply(response.status, response.headers, begun, whole)
