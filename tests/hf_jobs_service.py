@@ -149,6 +149,8 @@ class JobsService:
     def _api(self) -> web.Application:
         api = web.Application(middlewares=[self._admit])
         api.router.add_get("/api/whoami-v2", self._whoami)
+        api.router.add_get("/endpoint/{namespace}", self._no_endpoints)
+        api.router.add_get("/provider/{namespace}", self._no_endpoints)
         api.router.add_get("/api/jobs/hardware", self._hardware)
         api.router.add_post("/api/jobs/{namespace}", self._run_job)
         api.router.add_get("/api/jobs/{namespace}", self._list)
@@ -160,6 +162,9 @@ class JobsService:
 
     async def _whoami(self, _request: web.Request) -> web.Response:
         return web.json_response({"name": self.namespace, "type": "user", "orgs": []})
+
+    async def _no_endpoints(self, _request: web.Request) -> web.Response:
+        return web.json_response({"items": [], "vendors": []})
 
     async def _hardware(self, _request: web.Request) -> web.Response:
         units = {"unitCostMicroUSD": 1, "unitLabel": "minute"}

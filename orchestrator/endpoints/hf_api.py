@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.hf_calls import ApiTimeouts
     from orchestrator.endpoints.hf_spec import Hardware
 
-_MOST_OF_LINE = 100_000  # bytes of a log line; a longer line is split
 _CONFLICTS = 3  # times that a change is tried again because another one is still in progress
 
 
@@ -100,16 +99,13 @@ class Management:
         params = {"follow": "true"} if follow else {}
         params |= {} if tail is None else {"tail": str(tail)}
         params |= {} if replica is None else {"replica": replica}
-        url, rest = self._url(name, "logs"), b""
-        async with await self.calls.call("GET", url, as_stream, params=params) as response:
-            while chunk := await self.calls.chunk(response, url, None if follow else self.calls.timeouts.one):
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _MOST_OF_LINE:
-                    lines, rest = [*lines, rest], b""
-                for line in lines:
-                    yield line.decode(errors="replace")
-        if rest:
-            yield rest.decode(errors="replace")
+        url = self._url(name, "logs")
+        async with (
+            await self.calls.call("GET", url, as_stream, params=params) as response,
+            aclosing(self.calls.lines(response, url, None if follow else self.calls.timeouts.one)) as lines,
+        ):
+            async for line in lines:
+                yield line
 
     # -- changing -----------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.wires import failures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from orchestrator.endpoints.hf_token import Token
 
@@ -43,6 +43,7 @@ API_URL = "https://api.endpoints.huggingface.cloud/v2"
 API_URL_ENV = "ORCHESTRATOR_HF_API_URL"
 _HUB_URL = "https://huggingface.co"
 _MOST_BYTES = 16_000_000  # of an answer; the list of all hardware is about 100,000 bytes
+_MOST_OF_LINE = 100_000  # bytes of a log line; a longer line is split
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -276,6 +277,20 @@ class Calls:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             said = self.secrets.hidden_in(str(error)) or type(error).__name__
             raise EndpointSilent(f"GET {url} broke off ({said}); ask again") from error
+
+    async def lines(
+        self, response: aiohttp.ClientResponse, url: str, seconds: float | None
+    ) -> AsyncGenerator[str, None]:
+        """Yield the lines of an answer that is read as a stream. `seconds`: for each part of it."""
+        rest = b""
+        while chunk := await self.chunk(response, url, seconds):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MOST_OF_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
 
 
 async def health_status(probe: aiohttp.ClientSession, url: URL, token: Token) -> tuple[int | None, str | None]:

@@ -159,6 +159,13 @@ class HuggingFaceJobEndpoint:
             )
             yield JobControl(access) if self.replicas == 1 else JobGroup(access, self.replicas)
 
+    @asynccontextmanager
+    async def jobs(self) -> AsyncIterator[Jobs]:
+        """Open the API for its jobs, to look at them: no secret is needed. Raises `UsageError` if there is no token."""
+        namespace, _, name = self.name.rpartition("/")
+        async with Calls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls:
+            yield Jobs(calls, name)
+
     @property
     def _can_start(self) -> bool:
         return bool(self.image and self.command and self.flavor)

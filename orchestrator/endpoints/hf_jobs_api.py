@@ -6,17 +6,19 @@ Source of the protocol: `huggingface_hub` 2.4 (`run_job`, `list_jobs`, `cancel_j
 from __future__ import annotations
 
 import time
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import orjson
 from yarl import URL
 
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.endpoints.hf_calls import as_list, as_object, hub_url
+from orchestrator.endpoints.hf_calls import as_list, as_object, as_stream, hub_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import aiohttp
 
@@ -26,6 +28,9 @@ LABEL = "orchestrator-endpoint"  # the label of a job that is one of our endpoin
 REPLICA_LABEL = "orchestrator-replica"  # which of the endpoint's jobs it is, from 1
 WINDOW_LABEL = "orchestrator-window"  # the awake window that it was created for
 SCOPE = "job.write"
+_STAGES = (("stage", "SCHEDULING"), ("stage", "RUNNING"))  # of jobs that have not ended
+_REPLAYED = 3.0  # seconds without anything new after which a stream has replayed all that there is
+_END = "\0"  # of a stream
 _ENDED = frozenset({"COMPLETED", "CANCELED", "ERROR", "DELETED"})
 _EXPOSED = 0.01  # dollars per hour for a job with exposed ports, on top of its hardware
 
@@ -74,6 +79,11 @@ class JobDescription:
         return int(number) if number.isdecimal() else 1
 
     @property
+    def endpoint(self) -> str:
+        """The name of the endpoint that it is one of, without the namespace; "" if it is none of ours."""
+        return self.labels.get(LABEL, "")
+
+    @property
     def ended(self) -> bool:
         """Whether it will not run further, and bills no more."""
         return self.stage in _ENDED
@@ -111,17 +121,50 @@ class Jobs:
         look = self._look
         async with look.lock:
             if look.at is None or time.monotonic() >= look.at + within:
-                found = await self._list(("stage", "SCHEDULING"), ("stage", "RUNNING"))
+                found = await self._list(self._ours, *_STAGES)
                 look.jobs = sorted((job for job in found if not job.ended), key=lambda job: job.created_at)
                 look.at = time.monotonic()
             return look.jobs
 
     async def of_window(self, window: str) -> Sequence[JobDescription]:
         """Return the jobs that were created for this awake window, in any stage."""
-        return await self._list(("label", f"{WINDOW_LABEL}={window}"))
+        return await self._list(self._ours, ("label", f"{WINDOW_LABEL}={window}"))
+
+    async def newest(self) -> Sequence[JobDescription]:
+        """Return those that are alive; if there are none, the one that was created last."""
+        alive = await self.alive()
+        return alive or sorted(await self._list(self._ours), key=lambda job: job.created_at)[-1:]
+
+    async def of_all_endpoints(self) -> Sequence[JobDescription]:
+        """Return the jobs of the namespace that have not ended and are an endpoint of anybody."""
+        return [job for job in await self._list(*_STAGES) if job.endpoint and not job.ended]
+
+    async def events(
+        self, job: JobDescription, route: str, *, follow: bool = False, params: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yield what a job's `logs` or `metrics` hold; with `follow`, until it ends. To stop early, close it.
+
+        The stream replays what there is, and then sends comments until there is more.
+        """
+        url = self._url(job.id, route)
+        async with await self.calls.call("GET", url, as_stream, params=params) as response:
+            lines = self.calls.lines(response, url, None)
+            async with aclosing(lines):
+                while True:
+                    line = ""
+                    with anyio.move_on_after(None if follow else _REPLAYED) as replaying:
+                        line = await anext(lines, _END)
+                    if line == _END or replaying.cancelled_caught or (line.startswith(":") and not follow):
+                        return
+                    if line.startswith("data:") and (event := _event(line)) is not None:
+                        yield event
+
+    @property
+    def _ours(self) -> tuple[str, str]:
+        return "label", f"{LABEL}={self._name}"
 
     async def _list(self, *conditions: tuple[str, str]) -> list[JobDescription]:
-        url: str | None = str(URL(self._url()).with_query([("label", f"{LABEL}={self._name}"), *conditions]))
+        url: str | None = str(URL(self._url()).with_query(list(conditions)))
         jobs: list[JobDescription] = []
         while url is not None:
             page, url = await self.calls.call("GET", url, self._page)
@@ -173,6 +216,14 @@ class Jobs:
     def _hidden(self, job: JobDescription) -> JobDescription:
         """Return the job without our secrets, which its message may repeat."""
         return replace(job, message=self.calls.secrets.hidden_in(job.message))
+
+
+def _event(line: str) -> Mapping[str, Any] | None:
+    """Return the JSON of a server-sent event; None if it holds something else."""
+    with suppress(ValueError):
+        event = orjson.loads(line.removeprefix("data:"))
+        return event if isinstance(event, dict) else None
+    return None
 
 
 def _seconds(durations: object, name: str) -> int | None:

@@ -150,14 +150,13 @@ class Windows:
         async with self._database.write() as connection:
             await connection.execute(statement, values)
 
-    async def kind(self, endpoint: str) -> str | None:
-        """The kind of the endpoint that was last awake under this name; None if none was."""
-        statement = (
-            "SELECT pause_with ->> '$.kind' FROM awake_window WHERE endpoint = :endpoint ORDER BY id DESC LIMIT 1"
-        )
+    async def pause_with(self, endpoint: str) -> Mapping[str, object] | None:
+        """What pauses the endpoint that was last awake under this name, as in `Terms`; None if none was."""
+        statement = "SELECT pause_with FROM awake_window WHERE endpoint = :endpoint ORDER BY id DESC LIMIT 1"
         async with self._database.read() as connection:
-            kind: str | None = (await connection.execute(statement, {"endpoint": endpoint})).scalar_one_or_none()
-            return kind
+            kept = (await connection.execute(statement, {"endpoint": endpoint})).scalar_one_or_none()
+        found: Mapping[str, object] | None = None if kept is None else orjson.loads(kept)
+        return found
 
     async def price(self, window_id: int) -> float | None:
         """Dollars per hour, if any holder knows."""

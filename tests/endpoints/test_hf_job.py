@@ -52,6 +52,9 @@ print(json.dumps({
     "labelled": [job.id for job in api.list_jobs(labels={"a": "1"})],
     "stages": [str(api.inspect_job(job_id=job.id).status.stage) for job in ran[:2]],
     "flavors": [one.name for one in api.list_jobs_hardware()],
+    "log": list(api.fetch_job_logs(job_id=ran[1].id)),
+    "gpus": next(iter(api.fetch_job_metrics(job_id=ran[0].id)))["gpus"],
+    "durations": api.inspect_job(job_id=ran[1].id).durations.total_secs,
     "exposed": api.inspect_job(job_id=ran[0].id).status.expose_urls[0].startswith("http://127.0.0.1:"),
 }))
 """
@@ -65,6 +68,9 @@ def test_the_real_client_drives_the_service(service: JobsService) -> None:
         "labelled": [numbers[3], numbers[1]],
         "stages": ["RUNNING", "CANCELED"],
         "flavors": ["cpu-basic", "l4x1"],
+        "log": ["loading"],
+        "gpus": {"d901cd7f": {"utilization": 97, "memory_used_bytes": 20_000, "memory_total_bytes": 22_836}},
+        "durations": 0,
         "exposed": True,
     }
 

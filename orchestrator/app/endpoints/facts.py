@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.app.endpoints.lookup import address, management
 from orchestrator.domain.costs import bill
-from orchestrator.endpoints import HuggingFaceEndpoint
+from orchestrator.endpoints import HuggingFaceEndpoint, HuggingFaceJobEndpoint
 from orchestrator.engine.awake.by_hand import absent, holders
 
 if TYPE_CHECKING:
+    from orchestrator.endpoints.hf_jobs_api import JobDescription, Jobs
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.windows import Holder
@@ -22,7 +23,13 @@ Facts = dict[str, object]
 
 async def facts_of(endpoint: Endpoint, store: Store) -> tuple[Facts, list[Holder]]:
     """Return what the provider and the ledger say about an endpoint, and the processes that use it."""
-    facts = await (_of_hugging_face(endpoint) if isinstance(endpoint, HuggingFaceEndpoint) else _of_others(endpoint))
+    match endpoint:
+        case HuggingFaceEndpoint():
+            facts = await _of_hugging_face(endpoint)
+        case HuggingFaceJobEndpoint():
+            facts = await _of_jobs(endpoint)
+        case _:
+            facts = await _of_others(endpoint)
     name = str(facts["endpoint"])
     using = await holders(store, name)
     return facts | await _from_the_ledger(store, name), using
@@ -52,6 +59,37 @@ async def _of_hugging_face(endpoint: HuggingFaceEndpoint) -> Facts:
             "max": scaling.max_replica,
         },
         "scale_to_zero_minutes": scaling.scale_to_zero_timeout,
+    }
+
+
+async def _of_jobs(endpoint: HuggingFaceJobEndpoint) -> Facts:
+    """Return the jobs that are running or starting, else the last one."""
+    async with endpoint.jobs() as jobs:
+        found = await jobs.newest()
+        shown = [await job_facts(jobs, job, endpoint.price_per_hour) for job in found]
+        name = f"{jobs.calls.namespace}/{endpoint.name.rpartition('/')[2]}"
+    alive = [one for one, job in zip(shown, found, strict=True) if not job.ended]
+    prices = [one["price_per_hour"] for one in alive]
+    return {
+        "endpoint": name,
+        "kind": "HuggingFaceJobEndpoint",
+        "state": f"{len(alive)} of {endpoint.replicas} jobs" if alive else "no job",
+        "jobs": shown,
+        "price_per_hour": sum(price for price in prices if isinstance(price, float)) if all(prices) else None,
+    }
+
+
+async def job_facts(jobs: Jobs, job: JobDescription, price: float | None = None) -> Facts:
+    """Return what the provider says about a job. `price`: dollars per hour, if the user has set it."""
+    return {
+        "job": job.id,
+        "replica": job.replica,
+        "stage": job.stage,
+        "message": job.message or None,
+        "url": job.urls[0] if job.urls else None,
+        "hardware": job.flavor,
+        "price_per_hour": await jobs.price(job.flavor) if price is None else price,
+        "billed_seconds": job.billed_seconds,
     }
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from orchestrator.app.endpoints.facts import job_facts
 from orchestrator.domain.errors import EndpointRefused, OrchestratorError, UsageError
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_calls import Declined
+from orchestrator.endpoints.hf_jobs_api import Jobs
 from orchestrator.endpoints.hf_spec import offers_in
 from orchestrator.engine.tasks import task_group
 
@@ -25,10 +27,15 @@ _AT_ONCE = 8  # organizations that are asked at once
 
 @dataclass(slots=True)
 class Listing:
-    """The endpoints of a namespace, and the price list. `refused` says why they cannot be listed."""
+    """The endpoints of a namespace, its jobs that are endpoints, and the price list.
+
+    `refused` says why the endpoints cannot be listed, `jobs_refused` why the jobs cannot.
+    """
 
     namespace: str
     endpoints: tuple[Description, ...] = ()
+    jobs: Sequence[Mapping[str, object]] = ()
+    jobs_refused: OrchestratorError | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)
     refused: OrchestratorError | None = None
 
@@ -40,7 +47,9 @@ async def endpoints_of(namespace: str | None) -> list[Listing]:
     """
     async with Management.open("" if namespace == EVERY_NAMESPACE else namespace) as management:
         if namespace != EVERY_NAMESPACE:
-            return [Listing(management.namespace, await management.list(), await _prices(management))]
+            one = Listing(management.namespace, await management.list(), prices=await _prices(management))
+            await _fill_jobs(one, management)
+            return [one]
         account = await management.calls.whoami()
         found = [Listing(name) for name in dict.fromkeys((account.name, *account.organizations))]
         limit = anyio.CapacityLimiter(_AT_ONCE)
@@ -61,6 +70,18 @@ async def _fill(listing: Listing, management: Management, limit: anyio.CapacityL
             listing.refused = refusal
         else:
             listing.prices = await _prices(management) if listing.endpoints else {}
+        await _fill_jobs(listing, management)
+
+
+async def _fill_jobs(listing: Listing, management: Management) -> None:
+    """Fill in the jobs. A refusal is kept in the listing: a token for endpoints may lack the scope for jobs."""
+    jobs = Jobs(management.calls, "")
+    try:
+        for job in await jobs.of_all_endpoints():
+            name = f"{listing.namespace}/{job.endpoint}"
+            listing.jobs = [*listing.jobs, {"name": name} | await job_facts(jobs, job)]
+    except OrchestratorError as refusal:
+        listing.jobs_refused = refusal
 
 
 async def _prices(management: Management) -> Mapping[str, Any]:

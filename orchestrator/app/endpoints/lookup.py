@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, LocalServer, named
+from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, LocalServer, endpoint_from, named
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_api import Management
 
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 async def find_endpoint(name: str, namespace: str | None, declared: Collection[str], store: Store) -> Endpoint:
     """Return the endpoint with this name in config.toml, the server at this URL, or else the Hugging Face endpoint.
 
-    `declared`: the names in config.toml. Raises `UsageError` if the name is that of another kind, or of an endpoint
-    that runs have woken and only a job file declares. An endpoint that runs would create and delete again is treated
-    here like any other.
+    `declared`: the names in config.toml. A name that runs have used for jobs at Hugging Face means these. Raises
+    `UsageError` if the name is that of another kind, or of an endpoint that runs have woken and only a job file
+    declares. An endpoint that runs would create and delete again is treated here like any other.
     """
-    if namespace is None and name not in declared:
-        await _check_named(name, store)
+    if namespace is None and name not in declared and (kept := await store.windows.pause_with(name)) is not None:
+        if kept.get("kind") == "huggingface_job":
+            return endpoint_from(kept)
+        _check_named(name, kept.get("kind"))
     return await to_thread.run_sync(_endpoint, name, namespace, declared)
 
 
-async def _check_named(name: str, store: Store) -> None:
+def _check_named(name: str, kind: object) -> None:
     """Raise `UsageError` if runs have woken an endpoint of this name that only a job file declares."""
-    if (kind := await store.windows.kind(name)) not in {None, "huggingface"}:
+    if kind not in {None, "huggingface"}:
         raise UsageError(
             f"endpoint {name} is declared only in a job file: to manage it by name, add it to the settings file as "
             f"[endpoints.{name}] with kind = {kind!r}; `orchestrator sweep` pauses what dead runs left awake"

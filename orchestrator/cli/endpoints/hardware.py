@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from orchestrator.app.endpoints.listing import hardware_of
-from orchestrator.cli.command import Missing, print_json, with_store
+from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.which import Namespace
 from orchestrator.cli.run import AsJson
@@ -43,7 +44,7 @@ def hardware(
     The quota is that of the namespace: accelerators in use, and their limit.
     """
     wanted = {"vendor": vendor, "region": region, "accelerator": accelerator, "instance_type": instance_type}
-    owner, offers = with_store(context, lambda _store: hardware_of(namespace, wanted), json=json, missing=Missing.LEND)
+    owner, offers = without_store(context, partial(hardware_of, namespace, wanted), json=json)
     shown = [offer for offer in offers if everything or offer.available]
     if json:
         print_json({"namespace": owner, "hardware": [_as_json(offer) for offer in shown]})

@@ -1,15 +1,16 @@
-"""orchestrator endpoints list: list the Hugging Face endpoints of a namespace, or of all that the token may see."""
+"""orchestrator endpoints list: list the Hugging Face endpoints and jobs of a namespace, or of all namespaces."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from orchestrator.app.endpoints.listing import EVERY_NAMESPACE, Listing, endpoints_of
-from orchestrator.cli.command import Missing, print_json, with_store
+from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.endpoints.which import NAMESPACE
 from orchestrator.cli.run import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
@@ -25,17 +26,20 @@ Namespaces = Annotated[
 
 
 def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = False) -> None:
-    """List the Hugging Face endpoints of a namespace: state, hardware, price per hour, URL."""
-    found = with_store(context, lambda _store: endpoints_of(namespace), json=json, missing=Missing.LEND)
+    """List the Hugging Face endpoints of a namespace, and jobs that are one: state, hardware, price per hour, URL."""
+    found = without_store(context, partial(endpoints_of, namespace), json=json)
     if json:
         refused = {one.namespace: str(one.refused) for one in found if one.refused}
         endpoints = [_as_json(one, endpoint) for one in found for endpoint in one.endpoints]
         owner = EVERY_NAMESPACE if namespace == EVERY_NAMESPACE else found[0].namespace
-        print_json({"namespace": owner, "endpoints": endpoints, "refused": refused})
+        jobs = [job for one in found for job in one.jobs]
+        print_json({"namespace": owner, "endpoints": endpoints, "jobs": jobs, "refused": refused})
         return
     for one in found:
         if one.refused:
             STDERR.print(f"{one.namespace} is not listed: {one.refused}", style="dim")
+        if one.jobs_refused and not one.refused:
+            STDERR.print(f"jobs of {one.namespace} are not listed: {one.jobs_refused}", style="dim")
     table = Table("name", "state", "hardware", "per hour", "url", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ignore"
@@ -44,6 +48,10 @@ def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = F
             price = price_words(price_in(one.prices, endpoint.hardware))
             name, hardware = f"{one.namespace}/{endpoint.name}", hardware_words(endpoint.hardware)
             table.add_row(name, endpoint.state, hardware, price, endpoint.url or "-")
+        for job in one.jobs:
+            hourly = job["price_per_hour"]
+            price = price_words(hourly if isinstance(hourly, float) else None)
+            table.add_row(str(job["name"]), f"job {job['stage']}", str(job["hardware"]), price, str(job["url"] or "-"))
     none = " and ".join(f"{one.namespace} has no endpoints" for one in found if not one.refused)
     Terminal(width=1000).print(table) if table.rows else say(none)
 

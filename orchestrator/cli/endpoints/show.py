@@ -37,17 +37,26 @@ def show(context: typer.Context, name: Name, namespace: Namespace = None, json: 
 def _words(key: str, value: object) -> str:
     match key, value:
         case "price_per_hour", float() | int():
-            return price_words(value)
+            words = price_words(value)
         case "hardware", dict():
-            return hardware_words(Hardware(**value))
+            words = hardware_words(Hardware(**value))
         case "replicas", dict():
             ready = "" if value["ready"] is None else f"{value['ready']} of {value['target']} ready, "
-            return f"{ready}{value['min']} to {value['max']}"
+            words = f"{ready}{value['min']} to {value['max']}"
+        case "jobs", list():
+            words = "; ".join(map(_job_words, value)) or "none"
         case "this_month", dict():
-            return f"awake {duration(value['seconds'])}, {money(value['dollars'])}"
+            words = f"awake {duration(value['seconds'])}, {money(value['dollars'])}"
         case "kept_awake", dict():
-            return f"by {value['kept_by']}{_until(value['expires_at'])}"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            words = f"by {value['kept_by']}{_until(value['expires_at'])}"
+        case _:
+            words = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return words
+
+
+def _job_words(job: dict[str, object]) -> str:
+    stage = f"{job['stage']} ({job['message']})" if job["message"] else str(job["stage"])
+    return f"{job['job']} {stage} on {job['hardware']}, {job['url'] or 'no URL yet'}"
 
 
 def _until(moment: float | None) -> str:
