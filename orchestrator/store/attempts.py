@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.traffic import Failed, Latency, latency_of
-from orchestrator.store.tables import POSITION_BITS
+from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:
     from orchestrator.store.database import Database

@@ -24,10 +24,10 @@ from orchestrator.domain.batch import (
 from orchestrator.domain.batch_lines import BatchError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Tokens
+from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.files import add_file
 from orchestrator.store.run_rows import RUN_COLUMNS, as_run
 from orchestrator.store.sqlite import total
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

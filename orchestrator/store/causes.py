@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.run import Cause
-from orchestrator.store.tables import POSITION_BITS
+from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

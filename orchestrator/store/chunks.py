@@ -14,13 +14,14 @@ import orjson
 
 from orchestrator.store.settled import SETTLED
 from orchestrator.store.sqlite import total
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from orchestrator.store.connection import AsyncConnection
+
+POSITION_BITS = 32  # a member's id is `run << POSITION_BITS | position`
 
 
 class NewResult(NamedTuple):  # a tuple, because one is made for each answer

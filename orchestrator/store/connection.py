@@ -7,12 +7,10 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from anyio import to_thread
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import anyio
+    import aiosqlite
 
     from orchestrator.store.sqlite import DRIVER
 
@@ -124,12 +122,16 @@ class Connection:
 
 
 class AsyncConnection:
-    """A connection whose blocking calls are made in a worker thread."""
+    """The same for coroutines: aiosqlite makes each call in the thread of its connection."""
 
-    def __init__(self, connection: Connection, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
-        self._threads = threads
 
     async def execute(self, statement: str, values: Values = ()) -> Result:
         """Execute a statement as `Connection.execute` does."""
-        return await to_thread.run_sync(self._connection.execute, statement, values, limiter=self._threads)
+        if isinstance(values, list):
+            return Result([], (await self._connection.executemany(statement, values)).rowcount)
+        cursor = await self._connection.execute(statement, cast("Any", values))
+        row_type = _row_type(tuple(column[0] for column in cursor.description or ()))
+        found: Any = await cursor.fetchall() if cursor.description else ()
+        return Result([row_type(row) for row in found], cursor.rowcount)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
+import aiosqlite
 import anyio
 from anyio import to_thread
 
@@ -13,6 +15,7 @@ from orchestrator.store.connection import AsyncConnection, Connection
 from orchestrator.store.sqlite import DRIVER, WAL
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
@@ -70,9 +73,9 @@ def _pragmas(*, writer: bool) -> list[str]:
 
 
 class Pool:
-    """At most so many connections of one kind. Each is made when it is first needed, and then kept.
+    """At most so many connections of one kind for transactions of blocking calls, each in one trip to a worker thread.
 
-    Blocking calls are made in worker threads, which other work cannot use up.
+    A connection is made when it is first needed, and then kept. Other work cannot use up the threads.
     """
 
     def __init__(self, make: Callable[[], Connection], most: int) -> None:
@@ -86,30 +89,16 @@ class Pool:
         """A connection that is open and not in use, if there is one."""
         return self._idle[-1] if self._idle else None
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed whole when the block ends, rolled back whole when it raises."""
-        async with self._room:
-            connection = await to_thread.run_sync(self._begun, limiter=self._threads)
-            done = False
-            try:
-                yield AsyncConnection(connection, self._threads)
-                done = True
-            finally:
-                await to_thread.run_sync(self._end, connection, done, limiter=self._threads)
-
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """One transaction of blocking calls, in a single trip to a worker thread."""
+        """One transaction: committed whole when `work` returns, rolled back whole when it raises."""
 
         def transaction() -> T:
-            connection = self._begun()
-            done = False
+            connection = self._idle.pop() if self._idle else self._make()
             try:
-                found = work(connection)
-                done = True
+                with connection.transaction():
+                    return work(connection)
             finally:
-                self._end(connection, done)
-            return found
+                self._idle.append(connection)
 
         async with self._room:
             return await to_thread.run_sync(transaction, limiter=self._threads)
@@ -119,17 +108,54 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
-    def _begun(self) -> Connection:
-        connection = self._idle.pop() if self._idle else self._make()
-        try:
-            connection.begin()
-        except BaseException:
-            self._idle.append(connection)
-            raise
-        return connection
 
-    def _end(self, connection: Connection, commit: bool) -> None:  # noqa: FBT001 - `run_sync` passes no names
-        try:
-            connection.end(commit=commit)
-        finally:
-            self._idle.append(connection)
+class AsyncPool:
+    """At most so many connections of one kind for transactions of coroutines: aiosqlite gives each a thread."""
+
+    def __init__(self, make: Callable[[], Connection], most: int) -> None:
+        self._make = make
+        self._idle: list[_Opened] = []
+        self._room = anyio.Semaphore(most, fast_acquire=True)
+
+    @property
+    def idle(self) -> Connection | None:
+        """A connection that is open and not in use, if there is one."""
+        return self._idle[-1].blocking if self._idle else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed whole when the block ends, rolled back whole when it raises."""
+        async with self._room:
+            opened = self._idle.pop() if self._idle else await self._open()
+            done = False
+            try:
+                await to_thread.run_sync(opened.blocking.begin)
+                yield AsyncConnection(opened.connection)
+                done = True
+            finally:
+                try:
+                    await to_thread.run_sync(partial(opened.blocking.end, commit=done))
+                finally:
+                    self._idle.append(opened)
+
+    async def close(self) -> None:
+        """Close all connections and end their threads."""
+        while self._idle:
+            await self._idle.pop().connection.close()
+
+    async def _open(self) -> _Opened:
+        made: list[Connection] = []
+
+        def make() -> sqlite3.Connection:
+            made.append(self._make())
+            return cast("sqlite3.Connection", made[0].driver)
+
+        connection = await aiosqlite.Connection(make, iter_chunk_size=64)
+        return _Opened(connection, made[0])
+
+
+class _Opened(NamedTuple):
+    """A connection, and the same one for blocking calls, such as the wait for the write lock."""
+
+    connection: aiosqlite.Connection
+    blocking: Connection

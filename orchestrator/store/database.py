@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import Pool, connect
+from orchestrator.store.connections import AsyncPool, Pool, connect
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.lock_holders import lock_holders
@@ -61,9 +61,11 @@ class Database:
         self.path = path
         self.real_path = file.real_path  # files kept beside the ledger are the same by any link to it
         self.busy_timeout = busy_timeout
-        self._writer = Pool(partial(self._connect, writer=True), most=1)
+        self._writer = AsyncPool(partial(self._connect, writer=True), most=1)
+        self._readers = AsyncPool(partial(self._connect, writer=False), most=4)
+        self._hot_writer = Pool(partial(self._connect, writer=True), most=1)
+        self._hot_reader = Pool(partial(self._connect, writer=False), most=1)
         self._tidier = Pool(partial(self._connect, writer=True, tidies=True), most=1)
-        self._readers = Pool(partial(self._connect, writer=False), most=4)
         self._turn = anyio.Lock(fast_acquire=True)  # of this process, to write
         self._file = file
 
@@ -98,7 +100,7 @@ class Database:
             await database._see_kept(None)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(database._close)
+                await database._close()
                 await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
 
     async def check_still_there(self) -> None:
@@ -110,9 +112,11 @@ class Database:
         self._file.check()
         return connect(self.path, self.busy_timeout, writer=writer, tidies=tidies)
 
-    def _close(self) -> None:
-        for pool in (self._readers, self._tidier, self._writer):
-            pool.close()
+    async def _close(self) -> None:
+        for blocking in (self._hot_reader, self._tidier, self._hot_writer):
+            await to_thread.run_sync(blocking.close)
+        for pool in (self._readers, self._writer):
+            await pool.close()
 
     async def _see_kept(self, error: Exception | None) -> None:
         """If the file that this process has written to is gone, save a copy beside it and say where.
@@ -145,7 +149,7 @@ class Database:
 
         The copy goes into the current folder if the ledger's own folder is gone too. `LedgerError` if it is damaged.
         """
-        writer = self._writer.idle
+        writer = self._writer.idle or self._hot_writer.idle
         if writer is None:
             return None
         copy = await to_thread.run_sync(_place_for_copy, self.path)
@@ -174,7 +178,7 @@ class Database:
         """
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
-                done = await self._writer.run(lambda connection: work(connection.driver))
+                done = await self._hot_writer.run(lambda connection: work(connection.driver))
         return done
 
     @asynccontextmanager
@@ -190,7 +194,7 @@ class Database:
         For what clients of the HTTP server poll: three short statements cost a quarter of what they cost in `read`.
         """
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            found = await self._readers.run(work)
+            found = await self._hot_reader.run(work)
         return found  # noqa: RET504 - for mypy, a cancel scope may end the block early
 
     async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.settled import forgiven
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

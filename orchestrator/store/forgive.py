@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from orchestrator.store.causes import IS_ALIKE, cause_of
-from orchestrator.store.chunks import RECOUNT, WITH_ITEMS
-from orchestrator.store.tables import POSITION_BITS
+from orchestrator.store.chunks import POSITION_BITS, RECOUNT, WITH_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

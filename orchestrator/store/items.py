@@ -21,10 +21,18 @@ from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.item import Item, Lease
 from orchestrator.domain.waiting import LONGEST
-from orchestrator.store.chunks import CLOSE, CLOSE_IF_SETTLED, RECOUNT, NewResult, add, open_chunk, recount
+from orchestrator.store.chunks import (
+    CLOSE,
+    CLOSE_IF_SETTLED,
+    POSITION_BITS,
+    RECOUNT,
+    NewResult,
+    add,
+    open_chunk,
+    recount,
+)
 from orchestrator.store.forgive import forgivable
 from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3

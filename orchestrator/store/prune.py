@@ -18,9 +18,9 @@ from anyio import to_thread
 
 from orchestrator.domain.moment import DAY
 from orchestrator.run_log import forget_logs
+from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.running_totals import KEEP_COSTS
 from orchestrator.store.sqlite import OCTETS
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,9 +11,8 @@ import orjson
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.store.answers import refuse
-from orchestrator.store.chunks import CLOSE_IF_SETTLED, recount
+from orchestrator.store.chunks import CLOSE_IF_SETTLED, POSITION_BITS, recount
 from orchestrator.store.settled import REPLACE_FORGIVEN, SETTLED
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import orjson
 
 from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.database import plain_words
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.private import is_there
 from orchestrator.store.sqlite import DRIVER
-from orchestrator.store.tables import POSITION_BITS
 from orchestrator.store.views import PAGE_OF, ROWS_OF, as_view
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 
 from orchestrator.domain.run import Plan
-from orchestrator.store.chunks import RECOUNT, open_new_chunk
+from orchestrator.store.chunks import POSITION_BITS, RECOUNT, open_new_chunk
 from orchestrator.store.settled import SETTLED
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,10 +13,10 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Counts, Plan, Tokens
 from orchestrator.domain.waiting import Waiting, after_failure
 from orchestrator.store.causes import IS_ALIKE, cause_of, causes_of
+from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.items import LEFT
 from orchestrator.store.settled import SETTLED, forgiven
 from orchestrator.store.sqlite import total
-from orchestrator.store.tables import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

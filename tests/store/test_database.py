@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.store import Store, chunks, forgive, items, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import Pool, connect
+from orchestrator.store.connections import AsyncPool, connect
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder, upgrade
 from orchestrator.store.sqlite import DRIVER, wal_is_safe
@@ -184,9 +184,12 @@ async def test_the_first_write_of_a_connection_waits_for_locks_like_any_other(st
             with closing(connect(path, busy_timeout, writer=True)) as connection, connection.transaction():
                 assert connection.execute("SELECT count(*) FROM job").scalar_one() == 0
         else:
-            with closing(Pool(partial(connect, path, busy_timeout, writer=True), most=1)) as pool:
+            pool = AsyncPool(partial(connect, path, busy_timeout, writer=True), most=1)
+            try:
                 async with pool.transaction() as waited:
                     assert (await waited.execute("SELECT count(*) FROM job")).scalar_one() == 0
+            finally:
+                await pool.close()
     assert busy_timeout.tries > 3  # including BEGIN
 
 

@@ -26,6 +26,7 @@ from orchestrator.domain.terms import Spent, Terms
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store, prune
 from orchestrator.store.answers import Reparsed
+from orchestrator.store.connections import AsyncPool, Pool
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
@@ -84,9 +85,9 @@ class Recorder:
 
     def __init__(self, store: Store) -> None:
         self.executed: list[Executed] = []
-        database = store.database
-        for pool in (database._writer, database._tidier, database._readers):
-            pool._make = partial(self._made, pool._make)
+        for pool in vars(store.database).values():
+            if isinstance(pool, Pool | AsyncPool):
+                pool._make = partial(self._made, pool._make)
 
     def _made(self, make: Callable[[], Connection]) -> Connection:
         connection = make()
