@@ -38,8 +38,9 @@ from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.hooks import CommandHook
 from orchestrator.job_file import load_job, overridden
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds
-from orchestrator.sinks import CsvSink, HubSink, JsonlSink, ParquetSink
+from orchestrator.sinks import BatchFileSink, CsvSink, HubSink, JsonlSink, ParquetSink
 from orchestrator.sources import (
+    BatchFileSource,
     CsvSource,
     FilesSource,
     IterableSource,
@@ -161,6 +162,7 @@ def every_value() -> dict[Kinds, list[Any]]:
         SOURCES: [
             CsvSource("a.csv", id="k", delimiter=";", encoding="cp1252"),
             FilesSource("*.png", id="name"),
+            BatchFileSource("in.jsonl", "/v1/embeddings", "m"),
             JsonlSource("~/a.jsonl", id="k"),
             JsonlSource("s3://bucket/in/*.jsonl", id="k"),
             ParquetSource("a", id="k"),
@@ -172,6 +174,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             CsvSink("{run}.csv", ["b", "a"], overwrite=True, escape_formulas=True),
             JsonlSink("out/{{x}}.jsonl", ["b"], overwrite=True),
             JsonlSink("s3://bucket/{run}.jsonl", ["b"]),
+            BatchFileSink("results.jsonl", "anthropic", overwrite=True),
             ParquetSink("out.parquet", ["b"], overwrite=True, schema=SCHEMA),
             HubSink(
                 "acme/{job}",
@@ -607,10 +610,13 @@ def test_the_documentation_shows_a_spec_with_every_kind_and_field(folder: Path) 
         ({"name": 5}, "name: Input should be a valid string, not 5"),
         ({"name": "no name"}, "a job's name must begin with a letter"),
         ({"source": 5}, "source: Input should be an object, not 5"),
-        ({"source": {"path": "x"}}, "source: kind is missing: one of csv, files, jsonl, parquet, query, run, text"),
+        (
+            {"source": {"path": "x"}},
+            "source: kind is missing: one of batch-file, csv, files, jsonl, parquet, query, run, text",
+        ),
         (
             {"source": {"kind": "x"}},
-            "source: kind must be one of csv, files, jsonl, parquet, query, run, text, not 'x'",
+            "source: kind must be one of batch-file, csv, files, jsonl, parquet, query, run, text, not 'x'",
         ),
         ({"source": {"kind": "jsonl"}}, "source: path is missing"),
         ({"source": {"kind": "jsonl", "path": 5}}, "source: path: Input should be a valid string, not 5"),

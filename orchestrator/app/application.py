@@ -18,6 +18,7 @@ from orchestrator.app.duties import duties_of
 from orchestrator.app.endpoints.lookup import find_endpoint
 from orchestrator.app.export import export
 from orchestrator.app.lost_debts import adopt_lost_debts, lost_debts
+from orchestrator.app.request_file import write_requests
 from orchestrator.app.wiring import failure_hooks, safety_of
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
@@ -57,7 +58,9 @@ from orchestrator.store.prune import retain_daily
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+    from orchestrator.app.request_file import RequestFile
     from orchestrator.config import Settings
+    from orchestrator.domain.batch_dialects import Dialect
     from orchestrator.domain.item import ItemResult, ItemState
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
@@ -237,6 +240,12 @@ class App:
     async def plan(self, request: RunRequest) -> Forecast:
         """Return what a run would do now. Calls no endpoint and writes nothing."""
         return await forecast(request, self.store)
+
+    async def write_requests(
+        self, request: RunRequest, path: Path, dialect: Dialect, *, overwrite: bool = False
+    ) -> RequestFile:
+        """Write what a run would ask as a file for a batch service. Calls no endpoint."""
+        return await write_requests(request, self.store, path, dialect, overwrite=overwrite)
 
     async def submit(self, request: RunRequest, queueing: Queueing | None = None) -> Submitted:
         """Queue a run, which a daemon (`serve`) executes."""

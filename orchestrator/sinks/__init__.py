@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from orchestrator.sinks.batch_file import BatchFileSink
 from orchestrator.sinks.csv import CsvSink
 from orchestrator.sinks.jsonl import JsonlSink
 from orchestrator.sinks.suffix import sink_for
@@ -16,6 +17,12 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
         __name__, {"HubSink": "orchestrator.sinks.hub", "ParquetSink": "orchestrator.sinks.parquet"}
     )
 
-KINDS = {"csv": "CsvSink", "hub": "HubSink", "jsonl": "JsonlSink", "parquet": "ParquetSink"}  # see orchestrator.kinds
+KINDS = {
+    "batch-file": "BatchFileSink",
+    "csv": "CsvSink",
+    "hub": "HubSink",
+    "jsonl": "JsonlSink",
+    "parquet": "ParquetSink",
+}  # see orchestrator.kinds
 
-__all__ = ["CsvSink", "HubSink", "JsonlSink", "ParquetSink", "sink_for"]
+__all__ = ["BatchFileSink", "CsvSink", "HubSink", "JsonlSink", "ParquetSink", "sink_for"]

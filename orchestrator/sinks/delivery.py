@@ -51,6 +51,10 @@ class RecordWriter(ABC):
     def write(self, records: Sequence[Mapping[str, object]]) -> None:
         """Add the records."""
 
+    def failures(self, records: Sequence[Mapping[str, object]]) -> bytes:
+        """Return what the failures file says of discarded items."""
+        return json_lines(records)
+
     def finish(self) -> Mapping[str, object]:
         """Write whatever can be written only once every record is known. Return what the manifest says of the file."""
         return {}
@@ -197,7 +201,7 @@ class FileDelivery:
     def discard(self, records: Sequence[Mapping[str, object]]) -> None:
         """Write discarded items."""
         with writing(self._failures.path):
-            self._failures.write(json_lines(records))
+            self._failures.write(self._writer.failures(records))
             self._failures.records += len(records)
 
     def seal(self, manifest: Mapping[str, object]) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from orchestrator.sources.batch_file import BatchFileSource
 from orchestrator.sources.csv import CsvSource
 from orchestrator.sources.files import FilesSource
 from orchestrator.sources.iterable import IterableSource
@@ -26,6 +27,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     )
 
 KINDS = {
+    "batch-file": "BatchFileSource",
     "csv": "CsvSource",
     "files": "FilesSource",
     "jsonl": "JsonlSource",
@@ -37,6 +39,7 @@ KINDS = {
 
 __all__ = [
     "ArrowSource",
+    "BatchFileSource",
     "CsvSource",
     "FilesSource",
     "IterableSource",
