@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ async def write_requests(
     """
     job = await chained(asked.job, store)
     lines = _Lines(*wire_of(job), dialect)
-    await to_thread.run_sync(_check_place, job, path, overwrite)
+    await to_thread.run_sync(partial(_check_place, job, path, overwrite=overwrite))
     count = 0
     with ExitStack() as stack, writing(path):
         drafts = await to_thread.run_sync(_drafts, job, asked.limit, stack)
@@ -82,7 +83,7 @@ class _Lines:
 
     async def of(self, draft: Draft) -> dict[str, object] | None:
         """Return the line of a row; None, and note why, if it has none."""
-        custom_id = draft.given_id or str(draft.content_id)
+        custom_id = draft.item_id
         self._seen[custom_id] += 1
         line = await self._line(draft, custom_id, self._seen[custom_id])
         if isinstance(line, str):
@@ -94,7 +95,7 @@ class _Lines:
         """Return the line, or why there is none. `times`: how many rows have had the id so far."""
         if draft.request is None:
             return str(draft.unreadable)
-        if times > 1 and draft.given_id is not None:
+        if times > 1 and not draft.by_content:
             return "has the id of an earlier row"
         name = custom_id if times == 1 else f"{custom_id}-{times}"
         try:
@@ -117,7 +118,7 @@ def wire_of(job: Job) -> tuple[Wire, Route]:
     )
 
 
-def _check_place(job: Job, path: Path, overwrite: bool) -> None:
+def _check_place(job: Job, path: Path, *, overwrite: bool) -> None:
     if isinstance(job.source, ReadsFiles):
         check_unread(job.source.describe(), job.source.reads([path.absolute()]))
     if path.exists() and not overwrite:
