@@ -2,9 +2,10 @@
 
     python jobs/demo/stand_in.py orchestrator run jobs/ask_server.py
 
-On this machine it answers as a classifier in Hugging Face's shape, as a chat server in OpenAI's, and as Hugging Face's
-management API with one paused endpoint, `acme/batch-endpoint`. Behind all three are the ratings of data/lexicon.json,
-no model: enough to see a job at work before there is a server for it. `prepare.py` makes what the jobs read.
+On this machine it answers as a classifier in Hugging Face's shape, as a chat server in OpenAI's, as Hugging Face's
+management API with one paused endpoint, `acme/batch-endpoint`, and as Hugging Face Jobs. Behind all of them are the
+ratings of data/lexicon.json, no model: enough to see a job at work before there is a server for it. `prepare.py` makes
+what the jobs read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,10 @@ class StandIn:
         self.lexicon = lexicon
         self.url = ""
         self.state = "paused"
+        self.jobs = Jobs(self)
 
     def app(self) -> web.Application:
-        """All three servers under one address."""
+        """All servers under one address."""
         app = web.Application(client_max_size=2**26, middlewares=[authorized])
         app.add_routes(
             [
@@ -53,6 +56,7 @@ class StandIn:
                 web.get("/data/health", self.health),
                 web.post("/data", self.classify),
                 web.post("/data/", self.classify),
+                *self.jobs.routes(),
             ]
         )
         return app
@@ -136,6 +140,72 @@ class StandIn:
         return web.json_response({"vendors": [{"name": "aws", "regions": regions}]})
 
 
+class Jobs:
+    """Hugging Face Jobs: each answers as the chat server, from a moment after its creation until it is cancelled."""
+
+    def __init__(self, servers: StandIn) -> None:
+        self.servers = servers
+        self.known: dict[str, dict[str, Any]] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """The API, and the URLs of the jobs."""
+        return [
+            web.get("/api/jobs/hardware", self.hardware),
+            web.post("/api/jobs/acme", self.create),
+            web.get("/api/jobs/acme", self.list),
+            web.get("/api/jobs/acme/{id}", self.show),
+            web.post("/api/jobs/acme/{id}/cancel", self.cancel),
+            web.get("/jobs/{id}/health", self.health),
+            web.post("/jobs/{id}/v1/chat/completions", self.chat),
+        ]
+
+    def shown(self, job: dict[str, Any]) -> dict[str, Any]:
+        """A job as the API describes it."""
+        seconds = int((job["ended"] or time.time()) - job["created"])
+        stage = "CANCELED" if job["ended"] else "RUNNING" if seconds >= STARTUP else "SCHEDULING"
+        url = f"{self.servers.url}/jobs/{job['id']}"
+        durations = {"schedulingSecs": 0, "runningSecs": seconds, "totalSecs": seconds}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job["created"]))
+        status = {"stage": stage, "message": None, "exposeUrls": [url]}
+        return {**job["spec"], "id": job["id"], "createdAt": created, "status": status, "durations": durations}
+
+    async def hardware(self, _request: web.Request) -> web.Response:
+        """What the one kind of machine costs."""
+        return web.json_response([{"name": "l4x1", "unitCostUSD": 0.8 / 60, "unitLabel": "minute"}])
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Run a job."""
+        job = {"id": f"job-{len(self.known) + 1}", "spec": await request.json(), "created": time.time(), "ended": None}
+        self.known[job["id"]] = job
+        return web.json_response(self.shown(job))
+
+    async def list(self, request: web.Request) -> web.Response:
+        """The jobs with these labels and stages."""
+        labels = [label.split("=", 1) for label in request.query.getall("label", [])]
+        stages = request.query.getall("stage", [])
+        jobs = [self.shown(job) for job in self.known.values()]
+        matching = [job for job in jobs if all(job["labels"].get(name) == value for name, value in labels)]
+        return web.json_response([job for job in matching if not stages or job["status"]["stage"] in stages])
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One job."""
+        return web.json_response(self.shown(self.known[request.match_info["id"]]))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """End a job."""
+        self.known[request.match_info["id"]]["ended"] = time.time()
+        return await self.show(request)
+
+    async def health(self, request: web.Request) -> web.Response:
+        """200 while it is running."""
+        running = self.shown(self.known[request.match_info["id"]])["status"]["stage"] == "RUNNING"
+        return web.Response(status=200 if running else 503)
+
+    async def chat(self, request: web.Request) -> web.Response:
+        """Answer as the chat server does."""
+        return await self.servers.chat(request)
+
+
 @web.middleware
 async def authorized(request: web.Request, handler: Any) -> web.StreamResponse:
     """Refuse who does not send the token; the chat server needs none, as most on one's own machine."""
@@ -155,6 +225,7 @@ async def main(command: list[str], lexicon: dict[str, float]) -> int:
         servers.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         addresses = {"REVIEWS_URL": servers.url + "/", "CHAT_URL": servers.url}
         tokens = {"REVIEWS_TOKEN": TOKEN, "HF_TOKEN": TOKEN, "ORCHESTRATOR_HF_API_URL": f"{servers.url}/v2"}
+        tokens["HF_ENDPOINT"] = servers.url
         child = await asyncio.create_subprocess_exec(*command, env=os.environ | addresses | tokens)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # a terminal sends it to the command, too, which pauses

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,13 +27,16 @@ from orchestrator.wires.reask import refusal_of
 from orchestrator.wires.tei import TeiWire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Wire
 
 _PROBE_TIMEOUT = 5.0
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VOLUME_TYPES = ("model", "dataset", "bucket", "space")
+_OF_A_VOLUME = {"type", "source", "mountPath", "revision", "readOnly", "path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class HuggingFaceJobEndpoint:
     `timeout`: how long one job may run at most: "90m", "4h". The provider ends it then, or earlier if the run's budget,
     window or deadline ends first, whatever has become of us. If the run still has work, the next job takes its place.
     `replicas`: how many jobs at once. Each has its own URL; one that ends is replaced while the others work.
-    `volumes`: as the API takes them: {"type": "model", "source": "acme/m", "mountPath": "/model"}.
+    `volumes`: models, datasets and buckets, as the API takes them: {"type": "model", "source": "acme/m", "mountPath":
+    "/model"}, and optionally "revision", "path", "readOnly".
     `env`: variables of the container. `secrets`: names of environment variables here whose values it gets as secrets.
     `health`: a route that answers 200 once the server is ready. `wire`: the request format.
     `model`: what is served, so that answers stay valid if image, command or hardware change.
@@ -91,6 +97,11 @@ class HuggingFaceJobEndpoint:
             raise ValueError(f"health must begin with /, not {self.health!r}")
         if self.pause not in set(Pause) - {Pause.SCALE_TO_ZERO}:
             raise ValueError(f"pause must be if_resumed, always or never, not {self.pause!r}")
+        _check_volumes(self.volumes)
+        if odd := next((name for name in self.secrets if not _VARIABLE.fullmatch(name)), None):
+            raise ValueError(f"secrets: {odd!r} is not the name of an environment variable")
+        if twice := next((name for name in self.secrets if name in self.env), None):
+            raise ValueError(f"{twice} is in both env and secrets")
         if secret := next((variable for variable in self.env if names_key(variable)), None):
             raise ValueError(f"env[{secret!r}] may hold a secret, which would be stored: name it in secrets= instead")
 
@@ -193,3 +204,15 @@ class HuggingFaceJobEndpoint:
             linger=self.linger,
             price_per_hour=None if self.price_per_hour is None else self.price_per_hour * self.replicas,
         )
+
+
+def _check_volumes(volumes: Sequence[object]) -> None:
+    for volume in volumes:
+        if not isinstance(volume, Mapping) or not {"type", "source", "mountPath"} <= volume.keys():
+            raise ValueError('volumes must be a list of {"type": ..., "source": ..., "mountPath": ...}')
+        if odd := next((name for name in volume if name not in _OF_A_VOLUME), None):
+            raise ValueError(f"a volume has no setting {odd!r}: {', '.join(sorted(_OF_A_VOLUME))}")
+        if volume["type"] not in _VOLUME_TYPES:
+            raise ValueError(f"a volume's type must be one of {', '.join(_VOLUME_TYPES)}, not {volume['type']!r}")
+        if not str(volume["mountPath"]).startswith("/"):
+            raise ValueError(f"a volume's mountPath must begin with /, not {volume['mountPath']!r}")

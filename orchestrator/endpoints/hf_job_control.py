@@ -246,6 +246,11 @@ class JobGroup(MemberGroup[JobControl]):
         self.terms = access.terms
         self._access = access
 
+    async def state(self) -> EndpointState:
+        """Look at all jobs now, with one call, and return the best state."""
+        self._access.jobs.look_again()
+        return await super().state()
+
     async def resume(self) -> None:
         """Create every job that there is not. Raises a failure only if none could be created."""
         failures = await self._failures(lambda member: member.resume())

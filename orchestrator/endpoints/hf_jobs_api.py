@@ -126,6 +126,10 @@ class Jobs:
                 look.at = time.monotonic()
             return look.jobs
 
+    def look_again(self) -> None:
+        """Use no earlier look again."""
+        self._look.at = None
+
     async def of_window(self, window: str) -> Sequence[JobDescription]:
         """Return the jobs that were created for this awake window, in any stage."""
         return await self._list(self._ours, ("label", f"{WINDOW_LABEL}={window}"))
@@ -178,12 +182,12 @@ class Jobs:
     async def run(self, spec: Mapping[str, Any], labels: Mapping[str, str]) -> JobDescription:
         """Create a job, once: if the answer is lost, raises `EndpointSilent`, and the job may have been created."""
         body = {**spec, "labels": {LABEL: self._name, **labels}}
-        self._look.at = None
+        self.look_again()
         return await self.calls.call("POST", self._url(), self._job, body=body, tries=1)
 
     async def cancel(self, job: JobDescription) -> None:
         """Cancel a job. Raises `Declined` if it has ended already."""
-        self._look.at = None
+        self.look_again()
         await self.calls.call("POST", self._url(job.id, "cancel"), _nothing)
 
     async def price(self, flavor: str) -> float | None:

@@ -116,6 +116,14 @@ def test_an_endpoint_that_had_no_job_yet_is_said_to_have_none(cli: JobsCli, verb
         assert "endpoint acme/labeller had no job yet" in cli.run("logs", "labeller", code=2).line
 
 
+def test_a_check_wakes_the_jobs_asks_once_and_leaves_none(cli: JobsCli) -> None:
+    said = cli.run("check", "labeller", "--wake").out
+    assert "it was no job" in said or "0 of 2 members awake" in said
+    assert "GET /health was answered 200" in said
+    assert "answered " in said
+    assert (len(cli.service.jobs), cli.service.alive()) == (2, [])
+
+
 def test_lists_need_no_ledger(cli: JobsCli) -> None:
     cli.workplace.ledger.write_bytes(b"not a ledger")
     cli.service.add(**{LABEL: "labeller"})

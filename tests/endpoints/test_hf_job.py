@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from orchestrator.domain.endpoint import EndpointState
@@ -73,6 +74,36 @@ def test_the_real_client_drives_the_service(service: JobsService) -> None:
         "durations": 0,
         "exposed": True,
     }
+
+
+_CREATED = """
+from huggingface_hub import HfApi, Volume
+volumes = [Volume(type="model", source="acme/m", mount_path="/model", revision="v1"),
+           Volume(type="bucket", source="acme/b", mount_path="/cache", read_only=False, path="a/b")]
+HfApi().run_job(image="acme/server", command=["serve", "--fast"], env={"A": "b"}, secrets={"WEIGHTS_KEY": "k-e-y"},
+                flavor="l4x1", timeout="90m", volumes=volumes, expose=[9000], namespace="acme",
+                labels={"orchestrator-endpoint": "labeller", "name": "n"})
+"""
+
+
+async def test_a_job_is_created_as_the_real_client_creates_it(
+    service: JobsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await anyio.run_process([sys.executable, "-c", _CREATED])
+    (theirs,) = service.jobs.values()
+    monkeypatch.setenv("WEIGHTS_KEY", "k-e-y")
+    volumes = [
+        {"type": "model", "source": "acme/m", "mountPath": "/model", "revision": "v1"},
+        {"type": "bucket", "source": "acme/b", "mountPath": "/cache", "readOnly": False, "path": "a/b"},
+    ]
+    settings: dict[str, object] = {"env": {"A": "b"}, "secrets": ["WEIGHTS_KEY"], "flavor": "l4x1", "port": 9000}
+    endpoint = labeller(command=["serve", "--fast"], volumes=volumes, timeout="90m", **settings)
+    service.end(theirs, CANCELED)
+    async with endpoint.control() as control:
+        await control.resume()
+        (ours,) = service.alive()
+        await control.pause()
+    assert ours.spec | {"labels": {}} == theirs.spec | {"labels": {}}
 
 
 async def test_a_job_is_created_with_its_label_its_timeout_and_its_secrets(
@@ -247,6 +278,12 @@ async def test_a_service_that_loses_every_creation_says_so(service: JobsService)
         ({"pause": "scale_to_zero"}, "pause must be if_resumed, always or never"),
         ({"env": {"API_TOKEN": "x"}}, r"env\['API_TOKEN'\] may hold a secret, which would be stored"),
         ({"command": "vllm serve"}, "command"),
+        ({"volumes": [{"source": "acme/m"}]}, "volumes must be a list of"),
+        ({"volumes": [{"type": "model", "source": "acme/m", "mountPath": "model"}]}, "mountPath must begin with /"),
+        ({"volumes": [{"type": "disk", "source": "acme/m", "mountPath": "/m"}]}, "type must be one of model, dataset"),
+        ({"volumes": [{"type": "model", "source": "a/m", "mountPath": "/m", "mode": "ro"}]}, "has no setting 'mode'"),
+        ({"secrets": ["not a name"]}, "'not a name' is not the name of an environment variable"),
+        ({"secrets": ["A"], "env": {"A": "b"}}, "A is in both env and secrets"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, object], message: str) -> None:

@@ -199,6 +199,23 @@ def test_after_kill_9_of_run_and_guard_the_sweep_cancels_only_jobs_of_that_endpo
     assert all(job.spec["timeoutSeconds"] for job in scene.ours)  # without a sweep, the provider would have ended them
 
 
+def test_if_nobody_is_left_the_provider_ends_the_jobs_and_the_next_run_closes_the_receipt(scene: JobScene) -> None:
+    scene.service.holds = True
+    job = scene.job("replicas=2")
+    with scene.start(job) as running:
+        until(lambda: scene.all_asked(2))
+        for pid in (guard_of(running).pid, running.pid):
+            os.kill(pid, signal.SIGKILL)
+    for one in scene.alive:
+        scene.service.end(one, ERROR, "Job timeout")
+    ended = list(scene.ours)
+    scene.service.holds = False
+    assert scene.workplace.run("run", "--quiet", job, env=scene.env).code == 0
+    scene.finished()
+    assert [one.stage for one in scene.ours] == [ERROR, ERROR, CANCELED, CANCELED]
+    assert all(one.asked for one in ended)
+
+
 def test_a_killed_guard_is_replaced_and_its_successor_cancels_every_job(scene: JobScene) -> None:
     scene.service.holds = True
     with scene.start(scene.job("replicas=2")) as running:

@@ -20,8 +20,8 @@ from orchestrator.domain.errors import EndpointFailed, EndpointLost, Orchestrato
 from orchestrator.domain.events import Phase
 from orchestrator.domain.step import Step, milliseconds
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint
-from orchestrator.endpoints.hf_calls import api_url_of
+from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, HuggingFaceJobEndpoint
+from orchestrator.endpoints.hf_calls import api_url_of, hub_url
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
 from orchestrator.engine.awake.by_hand import absent
@@ -144,6 +144,12 @@ class EndpointCheck:
             if found is None or found.url is None:
                 raise EndpointFailed("it has no URL yet")
             url, route = found.url, found.health_route
+        if isinstance(endpoint, HuggingFaceJobEndpoint):
+            async with endpoint.jobs() as jobs:
+                urls = [address for job in await jobs.alive() for address in job.urls]
+            if not urls:
+                raise EndpointFailed("it has no URL yet")
+            url = urls[0]
         server, where = ServerAddress.of(url), ""
         if server != self._server:
             where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
@@ -189,7 +195,7 @@ async def _protocol(server: ServerAddress) -> str:
 def _left_as_found(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint with settings that pause it only if the check woke it, even if runs always pause it."""
     match endpoint:
-        case HuggingFaceEndpoint():
+        case HuggingFaceEndpoint() | HuggingFaceJobEndpoint():
             return replace(endpoint, pause=Pause.IF_RESUMED)
         case CommandEndpoint():
             return replace(endpoint, leave=Pause.IF_RESUMED)
@@ -200,4 +206,6 @@ def _first_server(endpoint: Endpoint) -> ServerAddress:
     """Return the server that is contacted first: Hugging Face's API, or the endpoint itself."""
     if isinstance(endpoint, HuggingFaceEndpoint):
         return ServerAddress.of(api_url_of(endpoint.api_url))
+    if isinstance(endpoint, HuggingFaceJobEndpoint):
+        return ServerAddress.of(hub_url())
     return ServerAddress.of(address(endpoint))
