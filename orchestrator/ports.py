@@ -189,6 +189,18 @@ class WritesFiles(NamesTargets, Protocol):
         ...
 
 
+@runtime_checkable
+class SeesItsDelivery(Protocol):
+    """A sink that can tell, without reading its files, whether a delivery is still there as it was written."""
+
+    def standing(self) -> tuple[str, Mapping[str, object]] | None:
+        """Return a text that changes with any file of the delivery or setting of the sink, and the manifest.
+
+        Called after the placeholders are filled in. Returns None if there is no whole delivery, or it cannot be told.
+        """
+        ...
+
+
 class DataPlane(Protocol):
     """Items in, answers out."""
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SAME = 0.05  # a smaller relative change counts as chance
+ALIKE = 10  # times as many items: what depends on how many were asked at once is not compared beyond that
 
 
 class Verdict(StrEnum):
@@ -27,6 +28,7 @@ class Figures:
     rate: float | None = None  # items per second
     cost_per_1000: float | None = None  # dollars
     failures: float | None = None
+    items: int | None = None  # that these figures are about
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,29 @@ class Change:
 
 
 def compare(before: Figures, now: Figures) -> Sequence[Change]:
-    """Return the changes of all figures that are known for both runs."""
-    pairs = [
-        ("items/s", before.rate, now.rate, True),
-        ("cost per 1,000", before.cost_per_1000, now.cost_per_1000, False),
-        ("failures", before.failures, now.failures, False),
-    ]
+    """Return the changes of all figures that are known for both runs, and that say something about these two.
+
+    The rate of a run that asked one item is the time of one request, and its cost that of a cold start.
+    """
+    pairs = [("failures", before.failures, now.failures, False)]
+    if _of_like_size(before, now):
+        pairs = [
+            ("items/s", before.rate, now.rate, True),
+            ("cost per 1,000", before.cost_per_1000, now.cost_per_1000, False),
+            *pairs,
+        ]
     return [
         change(what, then, later, more_is_better=more)
         for what, then, later, more in pairs
         if then is not None and later is not None
     ]
+
+
+def _of_like_size(before: Figures, now: Figures) -> bool:
+    if before.items is None or now.items is None:
+        return True
+    fewer, more = sorted((before.items, now.items))
+    return more <= ALIKE * fewer
 
 
 def change(what: str, before: float, now: float, *, more_is_better: bool) -> Change:

@@ -117,7 +117,10 @@ def report_on(data: ReportData) -> Report:
     """Compute the report from what is in the ledger."""
     now = data.until
     costs = bill_runs(data.receipts, now)
-    runs = [_report_on_run(ran, data, costs) for ran in data.runs]
+    uses: dict[int | None, list[Receipt]] = {}
+    for use in data.receipts:
+        uses.setdefault(use.run_id, []).append(use)
+    runs = [_report_on_run(ran, data, costs, uses.get(ran.id, [])) for ran in data.runs]
     open_ = [window for window in data.windows if window.billed_to is None]
     recent = [one for one in data.receipts if (one.billed_to or now) > now - DAYS * _DAY]
     return Report(
@@ -131,9 +134,8 @@ def report_on(data: ReportData) -> Report:
     )
 
 
-def _report_on_run(ran: Ran, data: ReportData, costs: Mapping[int, Cost]) -> RunReport:
+def _report_on_run(ran: Ran, data: ReportData, costs: Mapping[int, Cost], uses: Sequence[Receipt]) -> RunReport:
     whole, cost = asked(ran.readings), costs.get(ran.id)
-    uses = [use for use in data.receipts if use.run_id == ran.id]
     ended = data.until if ran.finished_at is None else ran.finished_at
     compared = ran.before if whole.settled else None
     before = Figures() if compared is None else _figures(asked(compared.readings), costs.get(compared.id))
@@ -167,9 +169,8 @@ def _figures(whole: Asked, cost: Cost | None) -> Figures:
     if not whole.settled:
         return Figures()
     dollars = None if cost is None else cost.dollars
-    return Figures(
-        whole.rate, None if dollars is None else dollars / whole.settled * 1000, whole.discarded / whole.settled
-    )
+    per_1000 = None if dollars is None else dollars / whole.settled * 1000
+    return Figures(whole.rate, per_1000, whole.discarded / whole.settled, whole.settled)
 
 
 def _since(readings: Sequence[Reading], since: float) -> list[Reading]:

@@ -11,12 +11,13 @@ from orchestrator.domain.report_data import Before, QueuedRun, Ran, ReportData
 from orchestrator.domain.traffic import Traffic, traffic_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.domain.readings import Reading
     from orchestrator.store import Store
 
 _CAUSES = 10  # the most frequent causes shown for each run
+_GROUP = 100_000  # items of the runs that are looked at with one query
 _DAY = 86_400.0
 
 
@@ -56,29 +57,52 @@ async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
 
 async def traffic_in(store: Store, run_id: int, readings: Sequence[Reading], *, executing: bool) -> Traffic:
     """Return latency and failures of a run's requests."""
-    latency, failed = await store.attempts.latency(run_id), await store.attempts.failed(run_id)
-    return traffic_of(readings, latency, failed, executing=executing)
+    latency, failed = await store.attempts.latency([run_id]), await store.attempts.failed([run_id])
+    return traffic_of(readings, latency.get(run_id), failed.get(run_id, []), executing=executing)
 
 
 async def _in_full(store: Store, runs: Sequence[Ran]) -> tuple[list[Ran], float]:
     """Return the runs with their readings, causes and predecessors, and when the oldest of them was created."""
-    found, oldest = [], time.time()
-    for run in runs:
-        before = await store.history.before(run.id)
-        oldest = min(oldest, run.created_at, run.created_at if before is None else before[1])
-        causes = await store.views.causes(run.id, _CAUSES) if run.discarded else []
-        readings = await store.readings.of(run.id)
-        found.append(
-            replace(
-                run,
-                readings=readings,
-                causes=causes,
-                noted=await store.views.noted(run.id),
-                traffic=await traffic_in(store, run.id, readings, executing=run.executing),
-                before=None if before is None else Before(before[0], await store.readings.of(before[0])),
-            )
+    before = await store.history.before([run.id for run in runs])
+    found: list[Ran] = []
+    for group in _groups(runs):
+        found += await _group_in_full(store, group, before)
+    created = [run.created_at for run in runs] + [created_at for _, created_at in before.values()]
+    return found, min(created, default=time.time())
+
+
+async def _group_in_full(store: Store, runs: Sequence[Ran], before: Mapping[int, tuple[int, float]]) -> list[Ran]:
+    ids = [run.id for run in runs]
+    earlier = {before[run][0] for run in ids if run in before}
+    readings = await store.readings.of_runs([*earlier.union(ids)])
+    causes = await store.views.causes_in(ids, _CAUSES)
+    noted = await store.views.noted_in(ids)
+    latency, failed = await store.attempts.latency(ids), await store.attempts.failed(ids)
+    return [
+        replace(
+            run,
+            readings=(own := readings.get(run.id, [])),
+            causes=causes.get(run.id, []),
+            noted=noted.get(run.id, {}),
+            traffic=traffic_of(own, latency.get(run.id), failed.get(run.id, []), executing=run.executing),
+            before=None if run.id not in before else Before(before[run.id][0], readings.get(before[run.id][0], [])),
         )
-    return found, oldest
+        for run in runs
+    ]
+
+
+def _groups(runs: Sequence[Ran]) -> Iterator[list[Ran]]:
+    """Yield the runs in groups, each of which is read with one query of a kind: by items, to limit the memory."""
+    group: list[Ran] = []
+    items = 0
+    for run in runs:
+        if group and items + run.total > _GROUP:
+            yield group
+            group, items = [], 0
+        group.append(run)
+        items += run.total
+    if group:
+        yield group
 
 
 async def _waiting(store: Store, now: float) -> list[QueuedRun]:

@@ -28,10 +28,12 @@ from orchestrator.sinks.existing_output import (
     check_places,
     kept_as,
     sha256_of,
+    stamp_of,
     standing,
 )
 from orchestrator.sinks.upload import Upload, announced
 from orchestrator.storage import delete, exists, storage_of
+from orchestrator.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -118,6 +120,19 @@ class FileSink(ABC):
         files = self._files()
         temporary = (aside_of(path) if isinstance(path, Path) else announced(path) for path in files)
         return *files, *temporary, *(kept_as(self.path, run) for run in runs)
+
+    def standing(self) -> tuple[str, Mapping[str, object]] | None:
+        """Return a text that changes with any file of the delivery or setting of the sink, and the manifest.
+
+        Another package's sink has none, because what it writes may change with its code.
+        """
+        if not type(self).__module__.startswith(f"{__package__}."):
+            return None
+        files = self._files()
+        with writing(self.path):
+            before = standing(files[2])
+            stamp = stamp_of(files, before, f"{self!r} {__version__}")
+        return None if stamp is None else (stamp, before.manifest)
 
     def check(self, job: str | None, *, replaces: bool = True) -> None:
         """Raise `UsageError` if nothing can be written, or if it would replace a file that is not this job's."""

@@ -92,6 +92,19 @@ def described_by(manifest: bytes) -> ExistingOutput:
         return ExistingOutput()
 
 
+def stamp_of(files: tuple[Target, Target, Target], before: ExistingOutput, settings: str) -> str | None:
+    """Return a text that changes with output, failures, manifest or settings, without reading the files.
+
+    `before`: what the manifest says. None if a file is missing, has another size, or is in a store without versions.
+    """
+    found = [_stat(file) for file in files]
+    sizes = [before.files.get(file.name, {}).get("bytes") for file in files[:2]]
+    told = all(version is not None or size is None for size, version in found)
+    if before.job is None or files[0].name not in before.files or sizes != [size for size, _ in found[:2]] or not told:
+        return None
+    return hashlib.sha256(orjson.dumps([settings, [str(file) for file in files], found])).hexdigest()
+
+
 def check_places(targets: Sequence[Target]) -> None:
     """Raise `UsageError` if one of these files cannot be written, as far as can be seen without writing it."""
     for path in targets:
@@ -171,11 +184,14 @@ def _is_as_written(path: Target, said: Sequence[ExistingOutput]) -> bool:
 
 
 def _stat(path: Target) -> tuple[int | None, str | None]:
-    """Return the file's size, and its version if it is in a store."""
+    """Return the size of a file and a text that changes when it is written or replaced; None for what is not known."""
     if isinstance(path, Path):
-        return path.stat().st_size, None
-    stat = storage_of(path).stat(path)
-    return (None, None) if stat is None else (stat.size, stat.version)
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            return stat.st_size, f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+        return None, None
+    found = storage_of(path).stat(path)
+    return (None, None) if found is None else (found.size, found.version)
 
 
 def sha256_of(path: Target) -> str:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
+
+import orjson
 
 from orchestrator.domain.traffic import Failed, Latency, latency_of
 from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.store.database import Database
 
 _SAMPLED = 40  # chunks whose answers tell how long answers take: 20,000 of them
 
-_OF_RUN = f"id >= :run << {POSITION_BITS} AND id < (:run + 1) << {POSITION_BITS}"
+_OF_RUN = f"id >= q.id << {POSITION_BITS} AND id < (q.id + 1) << {POSITION_BITS}"
 # Items of a run mostly have neighbouring keys, so this looks at few attempts of others. What took no time was not
 # asked: a row that could not be read, or an item that shares the answer to another one.
 _FAILED = f"""
-SELECT a.kind, a.status, count(*) AS attempts, sum(a.outcome = 'retry_later') FROM attempt a
-CROSS JOIN member m ON m.item_key = a.item_key AND m.run_id = :run
-WHERE a.item_key BETWEEN (SELECT min(item_key) FROM member WHERE {_OF_RUN})
-                     AND (SELECT max(item_key) FROM member WHERE {_OF_RUN})
-AND a.seconds > 0 AND a.at >= (SELECT created_at FROM run WHERE id = :run)
-GROUP BY a.kind, a.status ORDER BY attempts DESC, a.kind, a.status
+SELECT q.id, a.kind, a.status, count(*) AS attempts, sum(a.outcome = 'retry_later') FROM run q
+CROSS JOIN attempt a ON a.item_key BETWEEN (SELECT min(item_key) FROM member WHERE {_OF_RUN})
+                                       AND (SELECT max(item_key) FROM member WHERE {_OF_RUN})
+CROSS JOIN member m ON m.item_key = a.item_key AND m.run_id = q.id
+WHERE q.id IN (SELECT value FROM json_each(:runs)) AND a.seconds > 0 AND a.at >= q.created_at
+GROUP BY q.id, a.kind, a.status ORDER BY q.id, attempts DESC, a.kind, a.status
 """
 _TOOK = f"""
-SELECT r.seconds FROM (
-    SELECT lo, hi, row_number() OVER (ORDER BY id) AS number, count(*) OVER () AS chunks
-    FROM chunk WHERE run_id = :run AND completed > 0) c
-CROSS JOIN member m ON m.id >= (:run << {POSITION_BITS}) | c.lo AND m.id < (:run << {POSITION_BITS}) | c.hi
+SELECT c.run_id, r.seconds FROM (
+    SELECT run_id, lo, hi, row_number() OVER (PARTITION BY run_id ORDER BY id) AS number,
+           count(*) OVER (PARTITION BY run_id) AS chunks
+    FROM chunk WHERE run_id IN (SELECT value FROM json_each(:runs)) AND completed > 0) c
+CROSS JOIN run q ON q.id = c.run_id
+CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
 CROSS JOIN result r ON r.item_key = m.item_key
 WHERE c.number % (c.chunks / :sampled + 1) = 0 AND r.outcome = 'completed' AND r.seconds > 0
-AND r.finished_at >= (SELECT created_at FROM run WHERE id = :run)
-ORDER BY r.seconds
+AND r.finished_at >= q.created_at
+ORDER BY c.run_id, r.seconds
 """
 
 
@@ -41,12 +49,15 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def failed(self, run_id: int) -> list[Failed]:
-        """Failed attempts by cause, the most frequent first, even if a later attempt succeeded."""
+    async def failed(self, run_ids: Sequence[int]) -> dict[int, list[Failed]]:
+        """Failed attempts of each run by cause, the most frequent first, even if a later attempt succeeded."""
         async with self._database.read() as connection:
-            return [Failed(*row) for row in await connection.execute(_FAILED, {"run": run_id})]
+            rows = await connection.execute(_FAILED, {"runs": orjson.dumps(run_ids).decode()})
+        return {run: [Failed(*row[1:]) for row in failed] for run, failed in groupby(rows, itemgetter(0))}
 
-    async def latency(self, run_id: int, sampled: int = _SAMPLED) -> Latency | None:
-        """How long answers took; an even sample if there are very many."""
+    async def latency(self, run_ids: Sequence[int], sampled: int = _SAMPLED) -> dict[int, Latency]:
+        """How long answers of each run took; an even sample if there are very many."""
         async with self._database.read() as connection:
-            return latency_of(list((await connection.execute(_TOOK, {"run": run_id, "sampled": sampled})).scalars()))
+            rows = await connection.execute(_TOOK, {"runs": orjson.dumps(run_ids).decode(), "sampled": sampled})
+        found = {run: latency_of([row[1] for row in took]) for run, took in groupby(rows, itemgetter(0))}
+        return {run: latency for run, latency in found.items() if latency is not None}

@@ -42,10 +42,11 @@ AND (r.state IN ('failed', 'stopped', 'open', 'ingesting') AND r.due_at IS NULL
 ORDER BY r.id DESC LIMIT :limit
 """
 _BEFORE = """
-SELECT b.id, b.created_at FROM run r JOIN run b ON b.job_id = r.job_id AND b.id < r.id
-WHERE r.id = :run
-AND EXISTS (SELECT 1 FROM reading g WHERE g.run_id = b.id AND g.completed + g.discarded > 0)
-ORDER BY b.id DESC LIMIT 1
+SELECT r.id, b.id, b.created_at FROM run r CROSS JOIN run b ON b.id = (
+    SELECT p.id FROM run p WHERE p.job_id = r.job_id AND p.id < r.id
+    AND EXISTS (SELECT 1 FROM reading g WHERE g.run_id = p.id AND g.completed + g.discarded > 0)
+    ORDER BY p.id DESC LIMIT 1)
+WHERE r.id IN (SELECT value FROM json_each(:runs))
 """
 _WINDOW = """
 SELECT w.endpoint, w.owed, w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by,
@@ -103,11 +104,11 @@ class History:
         async with self._database.read() as connection:
             return [_as_ran(row) for row in await connection.execute(_TROUBLED, {"since": since, "limit": limit})]
 
-    async def before(self, run_id: int) -> tuple[int, float] | None:
-        """The job's previous run that settled anything, and when it was created."""
+    async def before(self, run_ids: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """For each run, its job's previous run that settled anything, and when that was created."""
         async with self._database.read() as connection:
-            row = (await connection.execute(_BEFORE, {"run": run_id})).one_or_none()
-        return None if row is None else (row[0], row[1])
+            rows = await connection.execute(_BEFORE, {"runs": orjson.dumps(run_ids).decode()})
+            return {run: (before, created_at) for run, before, created_at in rows}
 
     async def windows(self, since: float, run_id: int | None = None) -> list[AwakeWindow]:
         """The latest window of each endpoint that was awake since then; with `run_id`, that run's and all open ones.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -31,12 +33,17 @@ ON CONFLICT DO NOTHING
 # Each process's first and last one are always among them: the counters must add up.
 # Their moments are chosen first, because a row is long.
 _OF = f"""
-SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at IN (
-    SELECT at FROM (SELECT at, row_number() OVER (ORDER BY at) AS number FROM reading WHERE run_id = :run)
-    WHERE number % ((SELECT count(*) FROM reading WHERE run_id = :run) / :most + 1) = 0
-    UNION SELECT min(at) FROM reading WHERE run_id = :run GROUP BY process_id
-    UNION SELECT max(at) FROM reading WHERE run_id = :run GROUP BY process_id
-) ORDER BY at
+SELECT run_id, {_COLUMNS} FROM (
+    SELECT run_id, at FROM (
+        SELECT run_id, at, row_number() OVER (PARTITION BY run_id ORDER BY at) AS number,
+               count(*) OVER (PARTITION BY run_id) AS readings
+        FROM reading WHERE run_id IN (SELECT value FROM json_each(:runs)))
+    WHERE number % (readings / :most + 1) = 0
+    UNION SELECT run_id, min(at) FROM reading WHERE run_id IN (SELECT value FROM json_each(:runs))
+        GROUP BY run_id, process_id
+    UNION SELECT run_id, max(at) FROM reading WHERE run_id IN (SELECT value FROM json_each(:runs))
+        GROUP BY run_id, process_id)
+JOIN reading USING (run_id, at) ORDER BY run_id, at
 """
 _AFTER = f"SELECT {_COLUMNS} FROM reading WHERE run_id = :run AND at > :at ORDER BY at"
 
@@ -61,8 +68,14 @@ class Readings:
 
     async def of(self, run_id: int, most: int = MOST) -> list[Reading]:
         """A run's readings, oldest first; if there are more than `most`, an even sample."""
+        return (await self.of_runs([run_id], most)).get(run_id, [])
+
+    async def of_runs(self, run_ids: Sequence[int], most: int = MOST) -> dict[int, list[Reading]]:
+        """The same for each of these runs that has readings."""
+        values = {"runs": orjson.dumps(run_ids).decode(), "most": most}
         async with self._database.read() as connection:
-            return [_reading(row) for row in await connection.execute(_OF, {"run": run_id, "most": most})]
+            rows = await connection.execute(_OF, values)
+        return {run: [_reading(row[1:]) for row in readings] for run, readings in groupby(rows, itemgetter(0))}
 
 
 def _json(value: LatencyHistogram | Mapping[str, int] | None) -> str | None:

@@ -247,11 +247,19 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "process": process_id})
 
-    async def delivered(self, run_id: int, process_id: int) -> None:
-        """Everything settled is delivered, so the run leaves the queue; do nothing if another process holds it."""
-        statement = "UPDATE run SET delivered_at = :now, due_at = NULL WHERE id = :run AND holder = :process"
+    async def delivered(self, run_id: int, process_id: int, stamp: str | None = None) -> None:
+        """Everything settled is delivered, so the run leaves the queue; do nothing if another process holds it.
+
+        `stamp`: of the delivery, if the sink has one (`SeesItsDelivery`).
+        """
+        statement = (
+            "UPDATE run SET delivered_at = :now, due_at = NULL, "
+            "spec = iif(:stamp IS NULL, json_remove(spec, '$.delivery'), json_set(spec, '$.delivery', :stamp)) "
+            "WHERE id = :run AND holder = :process"
+        )
+        values = {"run": run_id, "process": process_id, "now": time.time(), "stamp": stamp}
         async with self._database.write() as connection:
-            await connection.execute(statement, {"run": run_id, "process": process_id, "now": time.time()})
+            await connection.execute(statement, values)
 
     async def cancel(self, run_id: int, why: str = "cancelled by hand") -> RunState:
         """Cancel a run unless it has ended; return the state it had. A process that executes it stops soon."""

@@ -155,9 +155,9 @@ FROM item i JOIN member m ON m.item_key = i.key LEFT JOIN result r ON r.item_key
 WHERE m.run_id = :run AND i.item_id = :item AND i.job_id = (SELECT job_id FROM run WHERE id = :run)
 """
 _NOTED = """
-SELECT r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN member m
-ON m.item_key = r.item_key AND m.run_id = :run
-WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY r.notes
+SELECT m.run_id, r.notes, count(*) FROM result r INDEXED BY ix_result_noted CROSS JOIN member m
+ON m.item_key = r.item_key AND m.run_id IN (SELECT value FROM json_each(:runs))
+WHERE r.notes IS NOT NULL AND r.outcome = 'completed' GROUP BY m.run_id, r.notes
 """
 
 
@@ -200,12 +200,16 @@ class Views:
 
     async def noted(self, run_id: int) -> dict[str, int]:
         """How many of the run's answers have each note."""
-        counts = Counter[str]()
+        return (await self.noted_in([run_id])).get(run_id, {})
+
+    async def noted_in(self, run_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+        """The same for each of these runs that has such answers."""
+        found: dict[int, Counter[str]] = {}
         async with self._database.read() as connection:
-            for notes, number in await connection.execute(_NOTED, {"run": run_id}):
+            for run, notes, number in await connection.execute(_NOTED, {"runs": orjson.dumps(run_ids).decode()}):
                 for note in notes.split():
-                    counts[note] += number
-        return dict(sorted(counts.items()))
+                    found.setdefault(run, Counter())[note] += number
+        return {run: dict(sorted(counts.items())) for run, counts in found.items()}
 
     async def plan_left(self, run: Run) -> Plan:
         """What a continued run still has to do. Rows edited before it began count as new."""
@@ -294,8 +298,12 @@ class Views:
 
     async def causes(self, run_id: int, limit: int = 10) -> list[Cause]:
         """Discarded items grouped by cause, the most frequent first."""
+        return (await self.causes_in([run_id], limit)).get(run_id, [])
+
+    async def causes_in(self, run_ids: Sequence[int], limit: int = 10) -> dict[int, list[Cause]]:
+        """The same for each of these runs that has discarded items."""
         async with self._database.read() as connection:
-            return await causes_of(connection, run_id, limit)
+            return await causes_of(connection, run_ids, limit)
 
 
 def as_view(row: Sequence[Any]) -> ItemView:

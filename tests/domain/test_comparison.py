@@ -19,6 +19,14 @@ def test_more_items_and_fewer_dollars_are_better() -> None:
     assert [one.by for one in changes] == [pytest.approx(0.2), pytest.approx(-0.2), pytest.approx(1.0)]
 
 
+def test_rate_and_cost_of_runs_of_very_different_size_are_not_compared() -> None:
+    night, one = Figures(1634.0, 0.1, 0.01, items=100_000), Figures(1.6, 30.0, 0.0, items=1)
+    for before, now in ((night, one), (one, night)):
+        assert [each.what for each in compare(before, now)] == ["failures"]
+    tenth = Figures(1600.0, 0.1, 0.01, items=10_000)
+    assert len(compare(night, tenth)) == len(compare(tenth, night)) == 3
+
+
 def test_a_figure_that_is_unknown_for_one_run_is_not_compared() -> None:
     assert compare(Figures(), Figures(1.0, 1.0, 1.0)) == []
     assert [one.what for one in compare(Figures(2.0, None, 0.0), Figures(2.0, 1.0, None))] == ["items/s"]

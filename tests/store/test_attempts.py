@@ -44,7 +44,7 @@ async def test_failed_attempts_are_counted_by_cause_even_if_a_later_one_succeede
     busy = RetryLater(0.0, BUSY)
     await settle(store, run, me, {"a": busy, "b": busy, "c": RetryLater(0.0, timeout), "d": DONE})
     await settle(store, run, me, {"a": busy, "b": DONE, "c": Discarded(timeout)})
-    assert await store.attempts.failed(run.id) == [
+    assert (await store.attempts.failed([run.id]))[run.id] == [
         Failed("rate_limited", 429, 3, 3),
         Failed("timeout", None, 2, 1),
     ]
@@ -58,19 +58,19 @@ async def test_items_never_asked_and_attempts_of_earlier_runs_are_not_counted(st
     later, me = await run_of(store, "abc", "2")
     refused = Discarded(RequestFailed(FailureKind.REJECTED, "no"))
     await settle(store, later, me, {"c": refused}, seconds=0.0)  # as an item that shares the outcome of another
-    assert await store.attempts.failed(later.id) == []
-    assert await store.attempts.latency(later.id) is None
+    assert await store.attempts.failed([later.id]) == {}
+    assert await store.attempts.latency([later.id]) == {}
     await settle(store, later, me, {"a": DONE}, seconds=0.25)
-    assert await store.attempts.latency(later.id) == Latency(0.25, 0.25, 0.25, 0.25)
-    assert await store.attempts.failed(run.id) == [Failed("rate_limited", 429, 1, 1)]
+    assert await store.attempts.latency([later.id]) == {later.id: Latency(0.25, 0.25, 0.25, 0.25)}
+    assert await store.attempts.failed([run.id]) == {run.id: [Failed("rate_limited", 429, 1, 1)]}
 
 
 async def test_durations_are_estimated_from_an_even_sample_of_many_answers(store: Store) -> None:
     run, me = await run_of(store, "abcdefgh", per_chunk=1)
     for number, name in enumerate("abcdefgh"):
         await settle(store, run, me, {name: DONE}, seconds=1.0 + number)
-    assert await store.attempts.latency(run.id) == Latency(4.0, 8.0, 8.0, 8.0)
-    assert await store.attempts.latency(run.id, sampled=3) == Latency(3.0, 6.0, 6.0, 6.0)
+    assert await store.attempts.latency([run.id]) == {run.id: Latency(4.0, 8.0, 8.0, 8.0)}
+    assert await store.attempts.latency([run.id], sampled=3) == {run.id: Latency(3.0, 6.0, 6.0, 6.0)}
 
 
 async def test_items_waiting_for_their_next_attempt_are_known_even_if_others_can_be_asked(

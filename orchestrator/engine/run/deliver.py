@@ -13,10 +13,11 @@ from anyio import to_thread
 
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.costs import bill_runs
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.readings import lost_requests
 from orchestrator.domain.urls import shown, without_secrets
 from orchestrator.engine.results import records_of, results_in
-from orchestrator.ports import ChecksTarget
+from orchestrator.ports import ChecksTarget, SeesItsDelivery
 from orchestrator.version import __version__
 
 if TYPE_CHECKING:
@@ -48,6 +49,38 @@ async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
         made = await _made(run, store)
         manifest = await to_thread.run_sync(_manifest, run, counts, (inputs, completed, discarded), made)
         return await to_thread.run_sync(delivery.seal, manifest)
+
+
+async def deliver_once(run: Run, store: Store, sink: Sink) -> tuple[Mapping[str, object], str | None]:
+    """Deliver a finished run, unless its last delivery has everything and is still there. Return manifest and stamp."""
+    before = await _standing(run, sink)
+    if before is not None and await _is_current(run, before[0], store):
+        stamp, manifest = before
+        return manifest, stamp
+    try:
+        manifest = await deliver(run, store, sink)
+    except UsageError as error:
+        elsewhere = f"all answers are kept, and `orchestrator export {run.id} -o FILE` writes them elsewhere"
+        raise UsageError(f"{error}; {elsewhere}") from error
+    after = await _standing(run, sink)
+    return manifest, None if after is None else after[0]
+
+
+async def _standing(run: Run, sink: Sink) -> tuple[str, Mapping[str, object]] | None:
+    named = sink.for_run(run.names)
+    return await to_thread.run_sync(named.standing) if isinstance(named, SeesItsDelivery) else None
+
+
+async def _is_current(run: Run, stamp: str, store: Store) -> bool:
+    """Whether the delivery with this stamp is the run's last one, and nothing was settled after it.
+
+    A run that settles something is opened again, and then it is not delivered; a later run of the job may have
+    settled items that they share.
+    """
+    if run.delivered_at is None or run.spec.about.get("delivery") != stamp:
+        return False
+    latest = await store.runs.latest(run.job)
+    return latest is not None and latest.id == run.id
 
 
 async def manifest_of(run: Run, store: Store) -> dict[str, object]:

@@ -21,7 +21,6 @@ from orchestrator.domain.errors import (
     RunFailed,
     RunStopped,
     Snoozed,
-    UsageError,
 )
 from orchestrator.domain.events import (
     DebtSwept,
@@ -49,7 +48,7 @@ from orchestrator.engine.awake.awake import Awake, Tenant, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
 from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
-from orchestrator.engine.run.deliver import deliver, manifest_of
+from orchestrator.engine.run.deliver import deliver_once, manifest_of
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
 from orchestrator.engine.run.run_window import RunWindow
@@ -395,22 +394,16 @@ class Execution:
             await self._store.runs.end(self._run.id, self._process_id, RunState.FINISHED)
             run = await self._store.runs.find(str(self._run.id))
             self._events.emit(DeliveryBegan(run.output))
-            sink = self._job.sink
+            sink, stamp = self._job.sink, None
             if sink is None:
                 self.manifest = await manifest_of(run, self._store)
             elif run.output is None:
                 self.manifest = {}
             else:
-                try:
-                    self.manifest = await deliver(run, self._store, sink)
-                except UsageError as error:
-                    elsewhere = (
-                        f"all answers are kept, and `orchestrator export {run.id} -o FILE` writes them elsewhere"
-                    )
-                    raise UsageError(f"{error}; {elsewhere}") from error
+                self.manifest, stamp = await deliver_once(run, self._store, sink)
             if self._job.incremental:
                 await self._store.delivered_items.add(run)
-            await self._store.runs.delivered(self._run.id, self._process_id)
+            await self._store.runs.delivered(self._run.id, self._process_id, stamp)
             self._events.emit(Delivered(run.output))
 
     async def _counts(self) -> Counts:
