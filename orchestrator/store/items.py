@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
 _BODY_LENGTH = 65_536  # characters of an error response that are kept, if the policy keeps them
 _VALUES = 500  # rows in one INSERT
+_MOST_CHUNKS = 64  # claimed in one transaction: looking at the items of so many takes tens of milliseconds
 STRIKES = 3  # leases lost without progress before a chunk is halved, to isolate the item that kills its process
 
 
@@ -65,24 +66,31 @@ class Settlement:
     seconds: float
 
 
-_LEASE = """
+# Of chunks that are settled for the most part, as in a retry, so many are claimed that their items fill `:chunks`.
+_LEASE = f"""
 UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
-WHERE id IN (SELECT id FROM chunk WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT :chunks)
-RETURNING id, token, lo, hi
+WHERE id IN (SELECT id FROM (
+    SELECT id, sum(part) OVER (ORDER BY id) - part AS before FROM (
+        SELECT id, 1.0 * (hi - lo - completed - discarded) / (hi - lo) AS part FROM chunk
+        WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT {_MOST_CHUNKS}))
+    WHERE before < :chunks)
+RETURNING id, token
 """
 # Seconds for which the item of an attempt still has to wait: never more than was written, so that no item waits longer
 # because a clock was set back.
 LEFT = f"min(a.available_at - :now, a.available_at - a.at, {LONGEST})"
-_ITEMS_OF_CHUNK = f"""
-SELECT i.key, i.item_id, i.request,
+# Chunk by chunk, each in input order, because `CROSS JOIN` fixes the order of the loops: nothing has to be sorted.
+_ITEMS_OF_CHUNKS = f"""
+SELECT c.id, i.key, i.item_id, i.request,
        (SELECT max(a.number) FROM attempt a WHERE a.item_key = i.key),
        (SELECT {LEFT} FROM attempt a WHERE a.item_key = i.key ORDER BY a.number DESC LIMIT 1),
        (SELECT group_concat(a.kind) FROM attempt a WHERE a.item_key = i.key AND a.number > i.forgiven),
        m.same_as, s.output, s.answer, s.notes, r.item_key IS NOT NULL
-FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
+FROM chunk c
+CROSS JOIN member m ON m.id >= (c.run_id << {POSITION_BITS}) | c.lo AND m.id < (c.run_id << {POSITION_BITS}) | c.hi
+CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
 LEFT JOIN result s ON s.item_key = m.same_as AND s.outcome = 'completed'
-WHERE m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi AND NOT {SETTLED}
-ORDER BY m.id
+WHERE c.id IN (SELECT value FROM json_each(:chunks)) AND NOT {SETTLED}
 """
 # A process that lost its lease may add an answer (inference is idempotent) but no failure: its token must be current.
 _HELD = "JOIN chunk c ON c.id = v.value ->> 6 AND c.token = v.value ->> 7 AND c.state = 'leased'"
@@ -124,7 +132,10 @@ class Items:
         self._database = database
 
     async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
-        """Claim up to `chunks` available chunks for this process; an empty list if none is left."""
+        """Claim available chunks for this process with as many unsettled items as `chunks` new chunks would have.
+
+        An empty list if none is left.
+        """
         claimed = await self._claim(run_id, process_id, chunks)
         while claimed and not any(part.items for part in claimed):
             await anyio.lowlevel.checkpoint()  # the rest is shielded
@@ -133,19 +144,18 @@ class Items:
 
     async def _claim(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
         """Claim chunks, and close those without unsettled items: other processes or runs have settled them all."""
-        claimed = []
         async with self._database.write() as connection:
             leased = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
-            for chunk, token, lo, hi in sorted(leased.all()):
-                where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
-                rows = await connection.execute(_ITEMS_OF_CHUNK, where)
-                lease = Lease(chunk, token)
-                claimed.append(Leased(lease, [_item(lease, row) for row in rows]))
-                if not claimed[-1].items:
-                    await connection.execute(CLOSE, {"chunk": chunk, "token": token})
+            claimed = {chunk: Leased(Lease(chunk, token), []) for chunk, token in sorted(leased.all())}
+            values = {"chunks": _json(list(claimed)), "now": time.time()}
+            for chunk, *row in await connection.execute(_ITEMS_OF_CHUNKS, values):
+                claimed[chunk].items.append(_item(claimed[chunk].lease, row))
+            for part in claimed.values():
+                if not part.items:
+                    await connection.execute(CLOSE, {"chunk": part.lease.chunk, "token": part.lease.token})
             reached("before lease")
         reached("after lease")
-        return claimed
+        return list(claimed.values())
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[Lease] = ()) -> None:
         """Write outcomes, and close the leased chunks of which nothing is left. One transaction, replayable."""
@@ -281,20 +291,20 @@ def _failure_row(settlement: Settlement, failure: RequestFailed, available_at: f
 
 async def _isolate(connection: AsyncConnection, run_id: int, chunk: int, lo: int, hi: int) -> None:
     """Halve a chunk whose holders keep dying. If it has one item, that item is to blame: discard it."""
-    where = {"run": run_id, "lo": lo, "hi": hi, "now": time.time()}
     if hi - lo > 1:
         middle = (lo + hi) // 2
         await connection.execute("DELETE FROM chunk WHERE id = :chunk", {"chunk": chunk})
         for part in ((lo, middle), (middle, hi)):
             await open_chunk(connection, run_id, *part, strikes=STRIKES - 1)
         return
-    for key, _, _, attempts, *_ in (await connection.execute(_ITEMS_OF_CHUNK, where)).all():
+    values = {"chunks": _json([chunk]), "now": time.time()}
+    for _, key, _, _, attempts, *_ in (await connection.execute(_ITEMS_OF_CHUNKS, values)).all():
         what = {
             "key": key,
             "number": (attempts or 0) + 1,
             "kind": FailureKind.CRASHED,
             "message": f"the orchestrator's own process died {STRIKES} times with this item alone in its hands",
-            "now": where["now"],
+            "now": values["now"],
         }
         await connection.execute(_CRASHED_ATTEMPT, what)
         await connection.execute(_CRASHED_RESULT, what)

@@ -207,7 +207,7 @@ def test_a_ledger_for_which_sqlite_cannot_wait_is_not_waited_for() -> None:
 
 HOT: dict[str, str] = {
     "lease": items._LEASE,
-    "items of a chunk": items._ITEMS_OF_CHUNK,
+    "items of chunks": items._ITEMS_OF_CHUNKS,
     "versions": snapshots._VERSIONS,
     "add members": snapshots._ADD_BARE_MEMBERS,
     "mark same": snapshots._MARK_SAME,

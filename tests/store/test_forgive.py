@@ -118,3 +118,15 @@ async def test_a_row_that_is_still_unreadable_has_the_newest_reason(store: Store
     assert plan == Plan(discarded=1)
     (cause,) = await store.views.causes(second.id)
     assert (cause.message, cause.items) == ("still not JSON", 1)
+
+
+async def test_scattered_items_are_leased_together(store: Store) -> None:
+    chunks = [[row(f"{'bad' if n == 3 else 'good'} {chunk} {n}") for n in range(10)] for chunk in range(12)]
+    run, _ = await run_of(store, *chunks)
+    await settle_all(store, run)
+    await forgive(store, run.id)
+    me = await process(store)
+    leased = await store.items.lease(run.id, me, 1)  # as many items as one new chunk has
+    assert [[item.id for item in part.items] for part in leased] == [[f"bad {chunk} 3"] for chunk in range(10)]
+    assert len(await store.items.lease(run.id, me, 1)) == 2
+    assert await store.items.lease(run.id, me, 1) == []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
-LEASE_CHUNKS = 2  # chunks claimed at a time
+LEASE_CHUNKS = 2  # chunks whose items are claimed at a time; of chunks with few items left, more
 WIDE = 8  # chunks if neighbours share requests: more items make better batches (padding is a ninth rather than a third)
 ROUNDS = 16  # turns of the event loop for which a commit waits for more answers: tens of microseconds if there are none
 ENOUGH_TO_JUDGE = 100  # settled items from which the error rate is meaningful
