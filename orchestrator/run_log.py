@@ -20,7 +20,7 @@ from anyio import CancelScope, to_thread
 
 from orchestrator.domain.event_lines import Condenser, level_of, line_of
 from orchestrator.domain.events import ItemsSettled, RunBegan
-from orchestrator.domain.phrases import visible
+from orchestrator.domain.phrases import EVENTS, visible
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,6 @@ _END = 1_000_000  # bytes of it that are then kept
 _LOOK = 5.0  # seconds between two checks for lines that are due
 _COMMITS_FOR = 1.0  # seconds over which commits are added up
 _CLOSING = 5.0  # seconds for writing the last lines
-EVENTS = "orchestrator.events"  # the name of the logger for events
 _logger = logging.getLogger(EVENTS)
 
 

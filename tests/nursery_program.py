@@ -88,7 +88,12 @@ if __name__ == "__main__":
         measurement.save()  # once: anything unsaved by now would be saved again by each child
     # Each child would build all commands, which takes longer than most of them run.
     commands = typer.main.get_command(orchestrator.cli.app.app)
-    typer.main.get_command = lambda typer_instance: commands
+    for command in commands.commands.values():  # type: ignore[attr-defined]  # it is a group
+        command.loaded()
+    made = typer.main.get_command
+    typer.main.get_command = lambda typer_instance: (
+        commands if typer_instance is orchestrator.cli.app.app else made(typer_instance)
+    )
     # The garbage collector of a child skips objects from before the fork: visiting them would copy their memory.
     gc.collect()
     gc.freeze()

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli.app import app
+from orchestrator.cli.on_call import CommandOnCall
 from orchestrator.domain.exit_code import EXIT_CODES, ExitCode
 from orchestrator.job_file import load_job
 
@@ -25,9 +26,9 @@ def options() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     commands = {
-        name: {part for found in command.params for part in found.opts}
+        name: {part for found in command.loaded().params for part in found.opts}
         for name, command in group.commands.items()
-        if not command.hidden
+        if isinstance(command, CommandOnCall) and not command.hidden
     }
     return commands | {"": {part for found in group.params for part in found.opts}}
 

@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.cli.terminal import LogHandler
 from orchestrator.domain.events import AwaitingPause, RunBegan
-from orchestrator.run_log import EVENTS, LARGE, LogLine, event_log, last_lines, lines_after, logged
+from orchestrator.domain.phrases import EVENTS
+from orchestrator.run_log import LARGE, LogLine, event_log, last_lines, lines_after, logged
 
 if TYPE_CHECKING:
     from pathlib import Path

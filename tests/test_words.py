@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "package", ["orchestrator", "orchestrator.hooks", "orchestrator.sinks", "orchestrator.sources"]
+    "package", [f"orchestrator{part}" for part in ("", ".app", ".endpoints", ".hooks", ".sinks", ".sources", ".wires")]
 )
 def test_all_names_of_a_package_are_listed_before_they_are_used(package: str) -> None:
     code = f"import {package} as package; assert set(package.__all__) <= set(dir(package))"

@@ -7,7 +7,26 @@ pays what ledgers owed that are gone. `upkeep` works on a ledger that may be mis
 It prints nothing and handles no signals, which is left to front ends.
 """
 
-from orchestrator.app.application import App, open_app
-from orchestrator.app.upkeep import compact, explained, sweep_ledger
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.words import words
+
+if TYPE_CHECKING:
+    from orchestrator.app.application import App, open_app
+    from orchestrator.app.upkeep import compact, explained, sweep_ledger
+
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any name
+    __getattr__, __dir__ = words(
+        __name__,
+        {
+            "App": "orchestrator.app.application",
+            "compact": "orchestrator.app.upkeep",
+            "explained": "orchestrator.app.upkeep",
+            "open_app": "orchestrator.app.application",
+            "sweep_ledger": "orchestrator.app.upkeep",
+        },
+    )
 
 __all__ = ["App", "compact", "explained", "open_app", "sweep_ledger"]

@@ -1,11 +1,14 @@
-"""`App`: what front ends can do with one ledger, and `open_app`, which opens it."""
+"""`App`: what front ends can do with one ledger, and `open_app`, which opens it.
+
+Each method imports what it needs, because most processes call one: listing runs must not import what a run needs.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,51 +16,12 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator.app.batches import BatchService, FileService
-from orchestrator.app.duties import duties_of
-from orchestrator.app.endpoints.lookup import find_endpoint
-from orchestrator.app.export import export
-from orchestrator.app.lost_debts import adopt_lost_debts, lost_debts
-from orchestrator.app.request_file import write_requests
-from orchestrator.app.wiring import failure_hooks, safety_of
 from orchestrator.domain.errors import OrchestratorError, UsageError
-from orchestrator.domain.events import LedgerBusy, SessionBegan, SessionEnded
-from orchestrator.endpoints import endpoint_from
-from orchestrator.endpoints.http_client import choose_client
-from orchestrator.endpoints.named import check_models
-from orchestrator.endpoints.vitals_files import vitals_of
-from orchestrator.engine.awake import by_hand
-from orchestrator.engine.awake.awake import Tenant, awake
-from orchestrator.engine.awake.reaper import kept_alive, reap, registered
-from orchestrator.engine.awake.sweep import Swept, owed, sweep
-from orchestrator.engine.awakenings import awakenings_since
-from orchestrator.engine.current import current_in
-from orchestrator.engine.daemon import scheduling
-from orchestrator.engine.daemon.child import executed
-from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
-from orchestrator.engine.daemon.retry import queue_retry
-from orchestrator.engine.daemon.serve import Service, serve
-from orchestrator.engine.daemon.submit import Queueing, submit
-from orchestrator.engine.daemon.submit_file import submit_file
-from orchestrator.engine.overview import overview_of, watched
-from orchestrator.engine.progress import Progress
-from orchestrator.engine.report import report_of, report_since
-from orchestrator.engine.results import results_of
-from orchestrator.engine.run.deliver import manifest_of
-from orchestrator.engine.run.notifier import notify_late
-from orchestrator.engine.run.plan import forecast
-from orchestrator.engine.run.run_job import run_job
-from orchestrator.engine.status import status_of
-from orchestrator.engine.stop import Stop
-from orchestrator.run_log import event_log, last_lines, logged
-from orchestrator.store import Store
-from orchestrator.store.database import ledger_path
-from orchestrator.store.private import is_there
-from orchestrator.store.prune import retain_daily
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+    from orchestrator.app.batches import BatchService, FileService
     from orchestrator.app.request_file import RequestFile
     from orchestrator.config import Settings
     from orchestrator.domain.batch_dialects import Dialect
@@ -68,19 +32,24 @@ if TYPE_CHECKING:
     from orchestrator.domain.timetable import Schedule
     from orchestrator.engine.awake.awake import Awake
     from orchestrator.engine.awake.by_hand import Paused, Resumed
+    from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.awakenings import Awakenings
     from orchestrator.engine.current import Current
     from orchestrator.engine.daemon.retry import QueuedRetry
-    from orchestrator.engine.daemon.submit import Submitted
+    from orchestrator.engine.daemon.submit import Queueing, Submitted
     from orchestrator.engine.daemon.submit_file import FileSubmission
     from orchestrator.engine.overview import CausesOf, LiveRun, Overview
+    from orchestrator.engine.progress import Progress
+    from orchestrator.engine.run.execution import Safety
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.status import RunStatus
+    from orchestrator.engine.stop import Stop
     from orchestrator.job import Job
     from orchestrator.ports import Endpoint, EventListener
     from orchestrator.run_log import LogLine
+    from orchestrator.store import Store
     from orchestrator.store.views import ItemView
 
 _RETAINING = 10.0  # seconds for deleting old runs after a run; the next run continues
@@ -100,11 +69,18 @@ async def open_app(
     is used, for what also makes sense without earlier runs. `say` gets messages for the user: that
     another process keeps the ledger locked, or that a hook could not be notified of an earlier run's end.
     """
+    from orchestrator.endpoints.http_client import choose_client
+    from orchestrator.store import Store
+    from orchestrator.store.database import ledger_path
+    from orchestrator.store.private import is_there
+
     ledger = await to_thread.run_sync(ledger_path, settings.ledger)
     lend = lend and not await to_thread.run_sync(is_there, ledger)
     logs: list[EventListener] = []
 
     def say_busy(line: str) -> None:
+        from orchestrator.domain.events import LedgerBusy
+
         say(line)
         for log in logs:
             log.emit(LedgerBusy(line))
@@ -130,8 +106,6 @@ async def _temporary() -> AsyncIterator[Path]:
 class App:
     """All operations on one ledger. `store` is that ledger, for read access; `settings` are those it was opened with.
 
-    `files` and `batches` are those that clients of the HTTP server send.
-
     A run is named by its number, or by its job's name for its latest run. Raises `UsageError` if there is none.
     """
 
@@ -140,9 +114,26 @@ class App:
         self.settings = settings
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
-        self._safety = safety_of(settings, store.database.path)
-        self.files = FileService(store)
-        self.batches = BatchService(store)
+
+    @cached_property
+    def files(self) -> FileService:
+        """The files that clients of the HTTP server send."""
+        from orchestrator.app.batches import FileService
+
+        return FileService(self.store)
+
+    @cached_property
+    def batches(self) -> BatchService:
+        """The batches that clients of the HTTP server send."""
+        from orchestrator.app.batches import BatchService
+
+        return BatchService(self.store)
+
+    @cached_property
+    def _safety(self) -> Safety:
+        from orchestrator.app.wiring import safety_of
+
+        return safety_of(self.settings, self.store.database.path)
 
     # -- executing -----------------------------------------------------------------------------------------------------
 
@@ -159,6 +150,16 @@ class App:
         in flight are finished and `RunStopped` is raised. A request with a claim is a run from the queue.
         `listeners` receive the events, as `progress` does.
         """
+        from orchestrator.app.lost_debts import adopt_lost_debts
+        from orchestrator.app.wiring import failure_hooks
+        from orchestrator.engine.awake.reaper import reap
+        from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
+        from orchestrator.engine.progress import Progress
+        from orchestrator.engine.run.run_job import run_job
+        from orchestrator.engine.stop import Stop
+        from orchestrator.run_log import logged
+        from orchestrator.store.prune import retain_daily
+
         await adopt_lost_debts(self.store)
         if request.claim is None:  # otherwise the daemon does both
             await reap(self.store)
@@ -190,6 +191,14 @@ class App:
         `runs`: how many at once; by default as many as in the settings. `ready` is called once, after the settings have
         been checked; `alive` is called now and then, as long as the daemon works.
         """
+        from orchestrator.app.duties import duties_of
+        from orchestrator.app.lost_debts import adopt_lost_debts
+        from orchestrator.app.wiring import failure_hooks
+        from orchestrator.endpoints import endpoint_from
+        from orchestrator.endpoints.named import check_models
+        from orchestrator.engine.daemon.child import executed
+        from orchestrator.engine.daemon.serve import Service, serve
+
         failure_hooks(self.settings)
         await to_thread.run_sync(check_models, self.settings.endpoints)
         ledger = self.store.database.path
@@ -211,6 +220,10 @@ class App:
 
         It is woken on first use. However the block ends, the endpoint is left as after a run.
         """
+        from orchestrator.domain.events import SessionBegan, SessionEnded
+        from orchestrator.engine.awake.awake import Tenant, awake
+        from orchestrator.engine.awake.reaper import kept_alive, registered
+
         async with registered(self.store) as process_id, kept_alive(self.store, process_id):
             progress.emit(SessionBegan(endpoint.name))
             async with awake(endpoint, Tenant(self.store, process_id, progress, self._safety.guard, None, job)) as lent:
@@ -222,6 +235,8 @@ class App:
 
         Raises `UsageError` if it cannot be managed by name. See `orchestrator.app.endpoints` for what can be done.
         """
+        from orchestrator.app.endpoints.lookup import find_endpoint
+
         return await find_endpoint(name, namespace, self.settings.endpoints, self.store)
 
     async def resume(self, endpoint: Endpoint, *, seconds: float | None = None, wait: bool = False) -> Resumed:
@@ -229,30 +244,42 @@ class App:
 
         The ledger records who keeps it awake. It stays awake after this process ends, and has no guard.
         """
+        from orchestrator.engine.awake import by_hand
+
         return await by_hand.resume(endpoint, self.store, self._say, seconds=seconds, wait=wait)
 
     async def pause(self, endpoint: Endpoint, *, wait: bool = True, force: bool = False) -> Paused:
         """Pause an endpoint for the user. `wait`: confirm that it is paused. `force`: even while a run uses it."""
+        from orchestrator.engine.awake import by_hand
+
         return await by_hand.pause(endpoint, self.store, wait=wait, force=force)
 
     # -- asking for runs -----------------------------------------------------------------------------------------------
 
     async def plan(self, request: RunRequest) -> Forecast:
         """Return what a run would do now. Calls no endpoint and writes nothing."""
+        from orchestrator.engine.run.plan import forecast
+
         return await forecast(request, self.store)
 
     async def write_requests(
         self, request: RunRequest, path: Path, dialect: Dialect, *, overwrite: bool = False
     ) -> RequestFile:
         """Write what a run would ask as a file for a batch service. Calls no endpoint."""
+        from orchestrator.app.request_file import write_requests
+
         return await write_requests(request, self.store, path, dialect, overwrite=overwrite)
 
     async def submit(self, request: RunRequest, queueing: Queueing | None = None) -> Submitted:
         """Queue a run, which a daemon (`serve`) executes."""
+        from orchestrator.engine.daemon.submit import Queueing, submit
+
         return await submit(request, queueing or Queueing(), self.store)
 
     async def submit_file(self, asked: FileSubmission) -> Mapping[str, object]:
         """Queue a run of a job file in a folder of `[serve] jobs`; return what `submit --json` prints."""
+        from orchestrator.engine.daemon.submit_file import submit_file
+
         return await submit_file(asked, self.settings.serve.jobs, self.store.database.path, self.settings.options)
 
     async def find(self, run: str | None) -> Run:
@@ -265,6 +292,8 @@ class App:
         To ask them, run the second's request with `retry` set to the first. Raises `Busy` while the job is executed,
         and `UsageError` if the run is queued and has not begun.
         """
+        from orchestrator.engine.awake.reaper import reap
+
         await reap(self.store)
         found = await self.find(run)
         if found.due_at is not None and not found.spec.fingerprint:
@@ -281,6 +310,8 @@ class App:
         With `like`, only the items that failed for the same cause as the item with that id. Raises `Busy` while the
         job is executed, and `UsageError` if there is nothing to ask again.
         """
+        from orchestrator.engine.daemon.retry import queue_retry
+
         return await queue_retry((await self.find(run)).id, self.store, like=like)
 
     async def fail_claim(self, claim: Claim, why: str) -> None:
@@ -314,6 +345,8 @@ class App:
 
     async def turn_schedule(self, job: str, *, paused: bool) -> Schedule:
         """Pause a schedule, so that its slots pass, or resume it from now on; return it."""
+        from orchestrator.engine.daemon import scheduling
+
         if paused:
             await self.store.schedules.pause(job)
         else:
@@ -324,6 +357,8 @@ class App:
 
     async def results(self, run: str) -> AsyncIterator[ItemResult]:
         """Yield the rows of a run in input order, settled or not. Needs the same memory for any number of rows."""
+        from orchestrator.engine.results import results_of
+
         found = await self.find(run)
         async for result in results_of(found.id, self.store):
             yield result
@@ -363,14 +398,21 @@ class App:
 
     async def manifest(self, run: str) -> Mapping[str, object]:
         """Return what a delivery of the run would prove now. Nothing is delivered, so it names no files."""
+        from orchestrator.engine.run.deliver import manifest_of
+
         return await manifest_of(await self.find(run), self.store)
 
     async def export(self, run: str, output: str | Path, *, overwrite: bool = False) -> Mapping[str, object]:
         """Write a run's current results to a file, even while it runs, and return the manifest."""
+        from orchestrator.app.export import export
+
         return await export(await self.find(run), self.store, output, overwrite=overwrite)
 
     async def status(self, run: str | None = None) -> RunStatus:
         """Return the status of a run; None is the latest of all."""
+        from orchestrator.endpoints.vitals_files import vitals_of
+        from orchestrator.engine.status import status_of
+
         status = await status_of(run, self.store)
         living = await self.store.runs.living()
         process = next((process for process in living if process.id == status.run.holder), None)
@@ -386,6 +428,8 @@ class App:
         `before`: the runs that follow this one in the list, which is how to page through it. `state`: only those in
         this state, in the words of `state_word`.
         """
+        from orchestrator.engine.awake.reaper import reap
+
         await reap(self.store)  # so that a run whose process was killed is not shown as running
         newest = await self.store.runs.newest(limit, before=before, job=job, state=state)
         counts = await self.store.views.counts_of({run.id: run.total for run in newest})
@@ -396,33 +440,48 @@ class App:
 
         Also the runs with these numbers, and those made after `newest`, so that a caller misses none of them.
         """
+        from orchestrator.engine.current import current_in
+
         return await current_in(self.store, also, newest)
 
     async def queue(self) -> tuple[list[Queued], bool]:
         """Return the runs being executed, then those that wait, in their order, and whether a daemon is running."""
+        from orchestrator.engine.awake.reaper import reap
+
         await reap(self.store)
         return await self.store.queue.listed(time.time()), await self.store.queue.served()
 
     async def awakenings(self, since: float) -> Awakenings:
         """Return when each endpoint was awake since a moment, in seconds since 1970 UTC, why, and how it was left."""
+        from orchestrator.engine.awakenings import awakenings_since
+
         return await awakenings_since(self.store, since)
 
     async def overview(self, causes: CausesOf | None = None) -> Overview:
         """Return what is awake, executed, queued and in trouble now. `causes`: where those of failures are known."""
+        from orchestrator.engine.overview import overview_of
+
         return await overview_of(self.store, causes or self.store.views.causes)
 
     async def watched(self, run: str, causes: CausesOf | None = None) -> tuple[LiveRun, float]:
         """Return a run as it is now, with less than its report has, and the moment in seconds since 1970 UTC."""
+        from orchestrator.engine.overview import watched
+
         return await watched(self.store, (await self.find(run)).id, causes or self.store.views.causes)
 
     async def events(self, run: str, most: int) -> list[LogLine]:
         """Return the last lines of a run's event log, oldest first."""
+        from orchestrator.run_log import event_log, last_lines
+
         return await to_thread.run_sync(
             last_lines, event_log(self.store.database.path, (await self.find(run)).id), most
         )
 
     async def report(self, run: str | None = None, *, since: float = 0.0) -> Report:
         """Return the report on a run, or without one, on everything since a moment (seconds since 1970 UTC)."""
+        from orchestrator.engine.awake.reaper import reap
+        from orchestrator.engine.report import report_of, report_since
+
         await reap(self.store)  # so that a run whose process was killed is not shown as running
         if run is None:
             return await report_since(self.store, since)
@@ -436,6 +495,11 @@ class App:
         So are those that a ledger resumed which was in this one's place, and whose guard gave up. Then hooks are
         notified of runs whose own process could not, unless `notify` is false.
         """
+        from orchestrator.app.lost_debts import adopt_lost_debts
+        from orchestrator.endpoints import endpoint_from
+        from orchestrator.engine.awake.reaper import registered
+        from orchestrator.engine.awake.sweep import sweep
+
         await adopt_lost_debts(self.store)
         async with registered(self.store) as process_id:
             swept = await sweep(self.store, endpoint_from, process_id)
@@ -445,12 +509,17 @@ class App:
 
     async def owed(self) -> list[Swept]:
         """Return what `sweep` would pause. Calls no provider."""
+        from orchestrator.app.lost_debts import lost_debts
+        from orchestrator.engine.awake.sweep import Swept, owed
+
         found = [Swept(debt.endpoint, debt.opened_at) for debt in await owed(self.store)]
         lost = await to_thread.run_sync(lost_debts, self.store.database.path)
         return found + [swept for swept in lost if swept.endpoint not in {one.endpoint for one in found}]
 
     async def send_owed_notifications(self) -> None:
         """Notify the hooks of runs whose own process could not."""
+        from orchestrator.engine.daemon.owed_notifications import send_owed_notifications
+
         await send_owed_notifications(self.store, self._say, self.settings.options)
 
     async def notify(self, run: int, job: Job | None) -> list[str]:
@@ -458,4 +527,7 @@ class App:
 
         The hooks of the settings are notified of a failure if the job has none, or is not known.
         """
+        from orchestrator.app.wiring import failure_hooks
+        from orchestrator.engine.run.notifier import notify_late
+
         return await notify_late(self.store, run, job, failure_hooks(self.settings))

@@ -4,48 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import (
-    backup,
-    cancel,
-    compact,
-    controls,
-    costs,
-    execute,
-    export,
-    items,
-    logs,
-    notify,
-    plan,
-    prune,
-    queue,
-    requests,
-    retry,
-    run,
-    runs,
-    serve,
-    status,
-    submit,
-    sweep,
-    ui,
-)
-from orchestrator.cli.command import Globals
-from orchestrator.cli.describe import describe as describe_job
-from orchestrator.cli.doctor import doctor
-from orchestrator.cli.endpoints import endpoints
-from orchestrator.cli.handler import handler
-from orchestrator.cli.report import report
-from orchestrator.cli.schedule import schedule
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.on_call import add_on_call
 from orchestrator.cli.terminal import LogHandler, Terminal, say
 from orchestrator.descriptors import raise_limit
 from orchestrator.domain.exit_code import EXIT_CODES
-from orchestrator.run_log import EVENTS
-from orchestrator.store.sqlite import describe
+from orchestrator.domain.phrases import EVENTS
 from orchestrator.version import __version__
 
 app = typer.Typer(
@@ -65,6 +34,8 @@ _LEVELS = (logging.CRITICAL, logging.INFO, logging.DEBUG)  # of the event log, b
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from orchestrator.store.sqlite import describe
+
         say(f"orchestrator {__version__} · {describe()}")
         raise typer.Exit
 
@@ -108,31 +79,66 @@ def _if_typed(context: typer.Context, name: str, value: object) -> list[str]:
     return [f"--{name}", str(value)] if source is not None and source.name == "COMMANDLINE" else []
 
 
-# Commands grouped by purpose, in the order in which help shows them.
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run a job": (
-        plan.plan,
-        run.run,
-        retry.retry,
-        export.export,
-        requests.requests,
-        controls.hold,
-        controls.go,
-        controls.tune,
-        cancel.cancel,
-    ),
-    "Look": (status.status, logs.logs, runs.runs, items.items, items.item, report, costs.costs, ui.ui, doctor),
-    "Queue": (submit.submit, queue.queue, queue.prioritize, serve.serve),
-    "Endpoints": (sweep.sweep,),
-    "Keep the ledger": (backup.backup, prune.prune, compact.compact),
+# Commands grouped by purpose, in the order in which help shows them, each with the first paragraph of its help.
+_PANELS = {
+    "Run a job": {
+        "plan.plan": "Show what a run would do now: how many items are new, edited, reused or to retry. "
+        "Calls no endpoint.",
+        "run.run": "Run a job to completion and deliver the results. After any interruption, run it again to continue.",
+        "retry.retry": "Ask a run's discarded items again. They run, and are delivered, in the job's latest run "
+        "without --limit.",
+        "export.export": "Write a run's current results to a file, even while it runs.",
+        "requests.requests": "Write what a run would ask as a file for a batch service. Calls no endpoint.",
+        "controls.hold": "Hold a run: it finishes the requests in flight, pauses its endpoint and waits for `go`.",
+        "controls.go": "Let a held run continue.",
+        "controls.tune": "Change how many requests a run has in flight, even while it runs.",
+        "cancel.cancel": "Stop a run and mark it cancelled. Completed items are kept, and the job's next run reuses "
+        "them.",
+    },
+    "Look": {
+        "status.status": "Show a run's counts, rate, time left, tokens, traffic, workers on this machine, and failures "
+        "by cause.",
+        "logs.logs": "Print a run's log: what happened and when, and what the run is waiting for.",
+        "runs.runs": "List the latest runs.",
+        "items.items": "List a run's items in input order.",
+        "items.item": "Show one item with every attempt, its request and its answer.",
+        "report.report": "Report on a period or a run: what finished, what failed and why, what it cost, how endpoints "
+        "were left.",
+        "costs.costs": "Show what endpoints cost: seconds awake according to this ledger's receipts, times the price "
+        "per hour.",
+        "ui.ui": "Show runs, costs and endpoints on a page in the browser until Ctrl-C. Executes nothing: that is "
+        "`serve`.",
+        "doctor.doctor": "Check the ledger, this machine and the endpoints, and show each problem with its remedy. "
+        "Changes nothing.",
+    },
+    "Queue": {
+        "submit.submit": "Queue a run of a job; a daemon (`orchestrator serve`) executes it.",
+        "queue.queue": "List the queue: the runs being executed, then those that wait, in the order in which they will "
+        "be taken.",
+        "queue.prioritize": "Change the priority of a queued run.",
+        "serve.serve": "Execute queued runs, fire schedules and pay debts until SIGTERM or Ctrl-C. A second one aborts "
+        "at once.",
+        "schedule.schedule": "Show and change when `orchestrator serve` runs jobs.",
+    },
+    "Endpoints": {
+        "sweep.sweep": "Pause endpoints that dead processes left awake. Run it from cron and at boot.",
+        "endpoints.endpoints": "Look at endpoints, and wake, pause or change them by hand.",
+        "handler.handler": "Create, check and serve a handler.py in the format of Hugging Face.",
+    },
+    "Keep the ledger": {
+        "backup.backup": "Copy the ledger as it is now, even while it is in use. The copy is checked before it "
+        "appears.",
+        "prune.prune": "Delete runs that ended long ago, with the answers that no other run needs, and free their "
+        "space.",
+        "compact.compact": "Rewrite the ledger without the space left by deleted rows. Refuses while the ledger is in "
+        "use.",
+    },
+}
+_HIDDEN = {
+    "execute.execute": "Execute a run that a daemon has claimed, and stop if the daemon dies.",
+    "describe.describe": "Print what a job file declares, or why it cannot be loaded, as one line of JSON.",
+    "notify.notify": "Notify the hooks of a run's job how it ended, or those of the settings if the job is not known.",
 }
 for _panel, _commands in _PANELS.items():
-    for _command in _commands:
-        negative = {"ignore_unknown_options": _command is queue.prioritize}  # there, -5 is a number and not an option
-        app.command(rich_help_panel=_panel, context_settings=negative)(_command)
-app.command(hidden=True)(execute.execute)
-app.command(hidden=True)(describe_job)
-app.command(hidden=True)(notify.notify)
-app.add_typer(schedule, rich_help_panel="Queue")
-app.add_typer(endpoints, rich_help_panel="Endpoints")
-app.add_typer(handler, rich_help_panel="Endpoints")
+    add_on_call(app, "orchestrator.cli", _commands, panel=_panel)
+add_on_call(app, "orchestrator.cli", _HIDDEN, hidden=True)

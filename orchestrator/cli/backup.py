@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from anyio import from_thread, to_thread
 
-from orchestrator.cli.command import Globals, print_json, without_store
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.command import print_json, without_store
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import megabytes
 from orchestrator.store.copies import back_up

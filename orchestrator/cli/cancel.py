@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli.command import with_app
-from orchestrator.cli.items import ThisRun
+from orchestrator.cli.options import ThisRun
 from orchestrator.cli.terminal import say
 
 

@@ -8,10 +8,8 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
@@ -20,9 +18,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator import exact_json
-from orchestrator.app import explained, open_app
 from orchestrator.cli.terminal import STDERR, show_traceback
-from orchestrator.config import load_settings
 from orchestrator.domain.errors import (
     Interrupted,
     LedgerError,
@@ -32,31 +28,13 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.phrases import visible_json
-from orchestrator.store.database import ledger_path
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.config import Settings
+    from orchestrator.cli.global_options import Globals
     from orchestrator.store import Store
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Globals:
-    """The options that every command takes."""
-
-    db: str | None
-    config: Path | None
-    verbose: int
-
-    def settings(self) -> Settings:
-        """Return the settings from options, environment and settings file together."""
-        return load_settings(self.config, self.db)
-
-    def pinned(self) -> Globals:
-        """Return these options with an absolute path to the ledger, so that changing folders does not matter."""
-        return replace(self, db=str(ledger_path(self.settings().ledger)))
 
 
 class Missing(Enum):
@@ -110,6 +88,9 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
         if isinstance(error, UsageError):  # the settings, which name the ledger, may be what is wrong
             expected: OrchestratorError | None = error
         else:
+            from orchestrator.app import explained
+            from orchestrator.store.database import ledger_path
+
             expected = explained(error, ledger_path(options.settings().ledger))
         if expected is None:
             raise
@@ -136,6 +117,8 @@ def _say(line: str) -> None:
 async def _act(
     options: Globals, action: Callable[[App], Awaitable[T]], missing: Missing, say: Callable[[str], None]
 ) -> T:
+    from orchestrator.app import open_app
+
     settings = await to_thread.run_sync(options.settings)
     async with open_app(settings, create=missing is Missing.CREATE, lend=missing is Missing.LEND, say=say) as app:
         return await action(app)

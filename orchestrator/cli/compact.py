@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.app import compact as compact_ledger
 from orchestrator.cli.command import print_json, reported, without_store
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import megabytes
 

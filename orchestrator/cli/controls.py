@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import with_app
-from orchestrator.cli.items import ThisRun
+from orchestrator.cli.options import ThisRun
 from orchestrator.cli.terminal import say
 
 Setting = Annotated[

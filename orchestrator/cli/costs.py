@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_store
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import Terminal
 from orchestrator.domain.costs import By, bill
 from orchestrator.domain.phrases import duration, money

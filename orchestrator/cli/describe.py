@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import typer
 
 from orchestrator import exact_json
-from orchestrator.cli.run import AsJson, JobFile
+from orchestrator.cli.options import AsJson, JobFile
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.engine.daemon.loading import description_of, limited

@@ -10,8 +10,9 @@ import typer
 from anyio import to_thread
 
 from orchestrator.app.doctor import diagnose
-from orchestrator.cli.command import Globals, print_json, without_store
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.command import print_json, without_store
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.exit_code import ExitCode
 from orchestrator.domain.phrases import visible

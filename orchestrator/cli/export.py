@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson, Overwrite
+from orchestrator.cli.options import AsJson, Overwrite, ThisRun
 from orchestrator.cli.show import kept_words
 from orchestrator.cli.terminal import say
 from orchestrator.domain.location import target_of

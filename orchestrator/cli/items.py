@@ -8,7 +8,7 @@ import typer
 
 from orchestrator import exact_json
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson, ThisRun
 from orchestrator.cli.terminal import say_fields
 from orchestrator.domain.item import ItemState
 from orchestrator.report.listings import item_json
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.store.views import ItemView
 
-ThisRun = Annotated[str, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="RUN")]
 _SHOWN = 100  # characters of an output that are shown in a line
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
+from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
 from orchestrator.cli.terminal import say
 from orchestrator.engine.run.run_request import request_from
 

@@ -10,24 +10,11 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson, ThisRun, priority_of
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.report.listings import moment, queue_json, stands
 
-_MOST = 2**63  # SQLite's whole numbers are smaller
 _WIDE = 160  # characters of a line if there is no terminal
-
-
-def priority_of(text: str) -> int:
-    """Parse a priority that fits in the ledger. typer's `min` and `max` would do, but would appear in the help."""
-    try:
-        number = int(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from error
-    if not -_MOST <= number < _MOST:
-        raise typer.BadParameter(f"{text} does not fit in 64 bits")
-    return number
 
 
 def queue(context: typer.Context, json: AsJson = False) -> None:
@@ -49,7 +36,11 @@ def queue(context: typer.Context, json: AsJson = False) -> None:
         STDERR.print("no daemon is running: start one with `orchestrator serve`", style="yellow")
 
 
-def prioritize(
+prioritize = typer.Typer(add_completion=False)
+
+
+@prioritize.command("prioritize", context_settings={"ignore_unknown_options": True})  # -5 is a number and not an option
+def _prioritize(
     context: typer.Context,
     run: ThisRun,
     priority: Annotated[

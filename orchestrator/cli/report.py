@@ -12,7 +12,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import fail, print_json, with_app
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path

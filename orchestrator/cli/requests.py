@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite
+from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import count
 from orchestrator.engine.run.run_request import request_from

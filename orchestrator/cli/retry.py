@@ -7,8 +7,8 @@ from dataclasses import replace
 import typer
 
 from orchestrator.cli.command import reported, with_app
-from orchestrator.cli.items import ThisRun
-from orchestrator.cli.run import AsJson, Overwrite, Quiet, execute
+from orchestrator.cli.options import AsJson, Overwrite, Quiet, ThisRun
+from orchestrator.cli.run import execute
 from orchestrator.cli.terminal import STDERR
 from orchestrator.engine.run.run_request import request_of
 

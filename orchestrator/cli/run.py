@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.command import Globals, Missing, print_json, reported, with_app
+from orchestrator.cli.command import Missing, print_json, reported, with_app
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite, Quiet, Reuse
 from orchestrator.cli.show import report_lines
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
@@ -24,24 +25,6 @@ from orchestrator.store.sqlite import describe
 if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.run.session import SessionCost
-
-JobFile = Annotated[
-    Path, typer.Argument(help="A Python file that defines one Job, or a job spec in JSON.", metavar="JOBFILE")
-]
-Limit = Annotated[int | None, typer.Option(min=1, max=2**32, help="Only the first N rows of the source.", metavar="N")]
-Reuse = Annotated[
-    list[str] | None,
-    typer.Option("--reuse", help="Reuse the answers of another job; repeatable.", metavar="JOB"),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting of the job, for example policy.concurrency=8.", metavar="KEY=VALUE"),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing files even if this job has not written them.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")]
 
 
 def run(

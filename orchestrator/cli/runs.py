@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import Terminal
 from orchestrator.engine.status import state_word
 from orchestrator.report.listings import moment, run_json

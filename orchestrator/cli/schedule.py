@@ -11,9 +11,9 @@ import typer
 from anyio import to_thread
 from rich.table import Table
 
-from orchestrator.cli.command import Globals, Missing, print_json, reported, with_store
-from orchestrator.cli.queue import priority_of
-from orchestrator.cli.run import AsJson, JobFile, Overrides
+from orchestrator.cli.command import Missing, print_json, reported, with_store
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import AsJson, JobFile, Overrides, priority_of
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.schedule import CatchUp, Cron, Overlap, remark, slots_after
@@ -29,6 +29,7 @@ schedule = typer.Typer(
     name="schedule",
     help="Show and change when `orchestrator serve` runs jobs.",
     no_args_is_help=True,
+    add_completion=False,
 )
 ThisJob = Annotated[str, typer.Argument(help="The name of a job that has a schedule.", metavar="NAME")]
 Expression = Annotated[

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli.command import print_json, with_app
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson, SomeRun
 from orchestrator.cli.show import show_causes, token_line
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import noted_words
@@ -18,10 +18,6 @@ from orchestrator.report.vitals import vitals_line
 
 if TYPE_CHECKING:
     from orchestrator.engine.status import RunStatus
-
-SomeRun = Annotated[
-    str | None, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="[RUN]")
-]
 
 
 def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) -> None:

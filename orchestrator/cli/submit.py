@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
-from orchestrator.cli.queue import priority_of
-from orchestrator.cli.run import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
+from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse, priority_of
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.moment import moment_at
 from orchestrator.engine.daemon.submit import Queueing

@@ -12,8 +12,9 @@ import typer
 from anyio import to_thread
 
 from orchestrator.app import sweep_ledger
-from orchestrator.cli.command import Globals, print_json, without_store
-from orchestrator.cli.run import AsJson, Quiet
+from orchestrator.cli.command import print_json, without_store
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import AsJson, Quiet
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.exit_code import ExitCode
 

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.domain.command_line import with_options
-from orchestrator.domain.phrases import visible
-from orchestrator.run_log import EVENTS
+from orchestrator.domain.phrases import EVENTS, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

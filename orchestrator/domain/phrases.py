@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from re import Match
 
+EVENTS = "orchestrator.events"  # the logger that gets the events of runs, in words
 _MINUTE = 60
 
 

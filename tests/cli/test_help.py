@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from orchestrator.cli.app import app
+from orchestrator.cli.on_call import CommandOnCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +25,20 @@ def commands(command: Command, *path: str) -> Iterator[tuple[str, ...]]:
     yield path
     if isinstance(command, TyperGroup):
         for name, inner in command.commands.items():
-            yield from commands(inner, *path, name)
+            yield from commands(loaded(inner), *path, name)
+
+
+def loaded(command: Command) -> Command:
+    return command.loaded() if isinstance(command, CommandOnCall) else command
+
+
+def on_call(command: Command) -> Iterator[CommandOnCall]:
+    if isinstance(command, CommandOnCall):
+        yield command
+    command = loaded(command)
+    if isinstance(command, TyperGroup):
+        for inner in command.commands.values():
+            yield from on_call(inner)
 
 
 def shown(path: tuple[str, ...], columns: int) -> str:
@@ -39,6 +54,11 @@ def shown(path: tuple[str, ...], columns: int) -> str:
 def test_at_80_columns_no_word_is_broken(path: tuple[str, ...]) -> None:
     narrow, wide = (re.sub(r"[│╭╮╰╯─]", " ", shown(path, columns)).split() for columns in (80, 400))
     assert set(narrow) <= set(wide)
+
+
+@pytest.mark.parametrize("command", [*on_call(typer.main.get_command(app))], ids=lambda command: command.name)
+def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with(command: CommandOnCall) -> None:
+    assert command.help == cleandoc(command.loaded().help or "").split("\n\n", maxsplit=1)[0].replace("\n", " ")
 
 
 def test_commands_are_grouped_by_purpose() -> None:

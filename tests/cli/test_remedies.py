@@ -68,6 +68,7 @@ def check_that_it_parses(words: list[str]) -> None:
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, rest, parent=context)
+        command = context.command
 
 
 def test_commands_in_messages_repeat_the_global_options_that_were_typed(workplace: Workplace, tmp_path: Path) -> None:

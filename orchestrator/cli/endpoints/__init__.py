@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli.endpoints.check import check
-from orchestrator.cli.endpoints.create import create
-from orchestrator.cli.endpoints.delete import delete
-from orchestrator.cli.endpoints.hardware import hardware
-from orchestrator.cli.endpoints.list import list_
-from orchestrator.cli.endpoints.logs import logs
-from orchestrator.cli.endpoints.metrics import metrics
-from orchestrator.cli.endpoints.pause import pause
-from orchestrator.cli.endpoints.resume import resume
-from orchestrator.cli.endpoints.scale_to_zero import scale_to_zero
-from orchestrator.cli.endpoints.show import show
-from orchestrator.cli.endpoints.update import update
-from orchestrator.cli.endpoints.wait import wait
+from orchestrator.cli.on_call import add_on_call
 
 endpoints = typer.Typer(
-    name="endpoints", help="Look at endpoints, and wake, pause or change them by hand.", no_args_is_help=True
+    name="endpoints",
+    help="Look at endpoints, and wake, pause or change them by hand.",
+    no_args_is_help=True,
+    add_completion=False,
 )
-endpoints.command("list")(list_)
-for _command in (hardware, show, check, create, update, resume, wait, pause, scale_to_zero, delete, logs, metrics):
-    endpoints.command()(_command)
+# In the order in which help shows them, each with the first paragraph of its help.
+_COMMANDS = {
+    "list.list_": "List the Hugging Face endpoints of a namespace, and jobs that are one: state, hardware, price per "
+    "hour, URL.",
+    "hardware.hardware": "List the hardware for Hugging Face endpoints: vendors, regions, instances, prices, quota.",
+    "show.show": "Show an endpoint: its state, hardware, price, current users, and cost this month.",
+    "check.check": "Send an endpoint one request, and report on every step. Wakes nothing without --wake.",
+    "create.create": "Create a Hugging Face endpoint. It starts at once, and costs money until it is paused or scaled "
+    "to zero.",
+    "update.update": "Change the given settings of a Hugging Face endpoint. A running endpoint is restarted with them.",
+    "resume.resume": "Wake an endpoint. It stays awake until you pause it, or until its scale-to-zero timer expires.",
+    "wait.wait": "Wait until a starting endpoint answers. Wakes nothing: see `endpoints resume --wait`.",
+    "pause.pause": "Pause an endpoint and confirm it. This also settles a pause that a dead run still owes.",
+    "scale_to_zero.scale_to_zero": "Scale a Hugging Face endpoint to zero: it costs nothing, and the next request "
+    "wakes it.",
+    "delete.delete": "Delete a Hugging Face endpoint. Asks for its name as confirmation.",
+    "logs.logs": "Print the log of a Hugging Face endpoint's container, of its jobs, or of a server on this machine.",
+    "metrics.metrics": "Print the metrics of a Hugging Face endpoint or of its jobs, as OpenMetrics text.",
+}
+add_on_call(endpoints, "orchestrator.cli.endpoints", _COMMANDS)

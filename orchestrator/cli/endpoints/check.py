@@ -10,7 +10,7 @@ import typer
 from orchestrator.app.endpoints.check import EndpointCheck, as_it_speaks
 from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.exit_code import ExitCode

@@ -13,7 +13,7 @@ from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.resume import Wait, tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.command_line import typed
 from orchestrator.endpoints import EndpointSpec

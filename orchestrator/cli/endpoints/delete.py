@@ -11,7 +11,7 @@ from orchestrator.app.endpoints import ending
 from orchestrator.cli.command import fail, print_json
 from orchestrator.cli.endpoints.list import hardware_words
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 

@@ -14,7 +14,7 @@ from orchestrator.app.endpoints.listing import hardware_of
 from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.which import Namespace
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import Terminal, say
 from orchestrator.endpoints.hf_spec import Offer
 

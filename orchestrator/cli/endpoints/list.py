@@ -12,7 +12,7 @@ from rich.table import Table
 from orchestrator.app.endpoints.listing import EVERY_NAMESPACE, Listing, endpoints_of
 from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.endpoints.which import NAMESPACE
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.endpoints.hf_spec import price_in
 

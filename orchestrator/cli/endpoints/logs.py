@@ -10,8 +10,10 @@ import typer
 from anyio import to_thread
 
 from orchestrator.app.endpoints.logs import LogRequest, lines_of, log_here
-from orchestrator.cli.command import Globals, without_store
+from orchestrator.cli.command import without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
+from orchestrator.cli.global_options import Globals
+from orchestrator.cli.options import Follow, Tail
 from orchestrator.cli.output import is_read
 from orchestrator.cli.terminal import say_fields
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
     from orchestrator.endpoints.server_log import ServerLog
 
-Follow = Annotated[bool, typer.Option("-f", "--follow", help="Keep printing new lines as they are written.")]
-Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last N lines.", metavar="N")]
 Replica = Annotated[
     str | None,
     typer.Option(

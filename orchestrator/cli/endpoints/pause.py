@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, read_as, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.command import Missing, print_json
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.moment import seconds_of

@@ -8,7 +8,7 @@ from orchestrator.app.endpoints import ending
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.pause import Force
 from orchestrator.cli.endpoints.which import Name, Namespace, read_as, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 
 

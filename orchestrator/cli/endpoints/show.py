@@ -12,7 +12,7 @@ from orchestrator.app.endpoints.facts import facts_of
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.list import hardware_words, price_words
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import duration, money
 from orchestrator.endpoints.hf_spec import Hardware

@@ -13,7 +13,7 @@ from orchestrator.cli.endpoints import options
 from orchestrator.cli.endpoints.create import show_made
 from orchestrator.cli.endpoints.resume import Wait, tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_spec import EndpointChanges, check_timer
 

@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.command import print_json
 from orchestrator.cli.endpoints.resume import tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.engine.awake.by_hand import until_it_answers
 

@@ -9,7 +9,10 @@ from orchestrator.cli.handler.new import new
 from orchestrator.cli.handler.serve import serve
 
 handler = typer.Typer(
-    name="handler", help="Create, check and serve a handler.py in the format of Hugging Face.", no_args_is_help=True
+    name="handler",
+    help="Create, check and serve a handler.py in the format of Hugging Face.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 for _verb in (new, check, serve):
     handler.command()(_verb)

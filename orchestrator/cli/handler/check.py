@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.handler.options import Folder, Install, PassEnv, Task, ended, pass_on
-from orchestrator.cli.run import AsJson
+from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.exit_code import ExitCode
