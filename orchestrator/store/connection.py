@@ -81,11 +81,17 @@ class Result:
 
 
 class Connection:
-    """A connection for blocking calls. `begin` is what begins a transaction."""
+    """A connection for blocking calls. `begin` is what begins a transaction.
 
-    def __init__(self, driver: DRIVER.Connection, begin: Callable[[], object]) -> None:
+    `begin_at_once` does so without waiting; it returns False if that is not possible.
+    """
+
+    def __init__(
+        self, driver: DRIVER.Connection, begin: Callable[[], object], begin_at_once: Callable[[], bool] = lambda: False
+    ) -> None:
         self.driver = driver
         self.begin = begin
+        self.begin_at_once = begin_at_once
 
     def execute(self, statement: str, values: Values = ()) -> Result:
         """Execute a statement: once, or, with a list of values, for each of them."""

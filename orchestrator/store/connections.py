@@ -43,12 +43,24 @@ def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool
         for pragma in [*_pragmas(writer=writer), *own]:
             driver.execute(f"PRAGMA {pragma}")
 
+    def begin_at_once() -> bool:
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except DRIVER.OperationalError:  # locked; anything else shows where it is begun with patience
+            return False
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {round(busy_timeout.at_a_time * 1000)}")
+        return True
+
     try:
         if not writer:
             prepare()
             return Connection(driver, lambda: driver.execute("BEGIN"))
         busy_timeout.insist(prepare)  # auto_vacuum takes the lock
-        return Connection(driver, lambda: busy_timeout.insist(lambda: driver.execute("BEGIN IMMEDIATE")))
+        patient = partial(busy_timeout.insist, lambda: driver.execute("BEGIN IMMEDIATE"))
+        # with a rollback journal, a commit waits, too: for readers
+        return Connection(driver, patient, begin_at_once) if WAL else Connection(driver, patient)
     except BaseException:
         driver.close()
         raise
@@ -102,6 +114,18 @@ class Pool:
 
         async with self._room:
             return await to_thread.run_sync(transaction, limiter=self._threads)
+
+    def run_here(self, work: Callable[[Connection], T]) -> tuple[T] | None:
+        """One transaction on the calling thread; None, with nothing done, if that would mean waiting for a lock."""
+        if (connection := self.idle) is None or not connection.begin_at_once():
+            return None
+        done = False
+        try:
+            found = work(connection)
+            done = True
+        finally:
+            connection.end(commit=done)
+        return (found,)
 
     def close(self) -> None:
         """Close all connections. Blocking."""

@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
+from orchestrator.domain.group_commit import may_block
 from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.connections import AsyncPool, Pool, connect
 from orchestrator.store.health import is_damaged
@@ -66,6 +67,7 @@ class Database:
         self._hot_writer = Pool(partial(self._connect, writer=True), most=1)
         self._hot_reader = Pool(partial(self._connect, writer=False), most=1)
         self._tidier = Pool(partial(self._connect, writer=True, tidies=True), most=1)
+        self._lately = 0.0  # seconds that the last write in one trip took
         self._turn = anyio.Lock(fast_acquire=True)  # of this process, to write
         self._file = file
 
@@ -171,14 +173,22 @@ class Database:
             async with self._turn, self._writer.transaction() as connection:
                 yield connection
 
-    async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """One write transaction of blocking calls to the driver itself, in a single trip to a worker thread.
+    async def write_in_one_trip(self, work: Callable[[sqlite3.Connection], T], *, rows: float = math.inf) -> T:
+        """One write transaction of blocking calls to the driver itself, in at most one trip to a worker thread.
 
-        For the hot path: each trip waits for Python's interpreter lock beside a busy event loop.
+        For the hot path: each trip waits for Python's interpreter lock beside a busy event loop. `rows`: about how many
+        are written; `may_block` decides about the trip.
         """
+
+        def transaction(connection: Connection) -> T:
+            return work(connection.driver)
+
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
-                done = await self._hot_writer.run(lambda connection: work(connection.driver))
+                begun = time.monotonic()
+                here = self._hot_writer.run_here(transaction) if may_block(rows, self._lately) else None
+                done = here[0] if here is not None else await self._hot_writer.run(transaction)
+                self._lately = time.monotonic() - begun
         return done
 
     @asynccontextmanager

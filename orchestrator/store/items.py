@@ -159,7 +159,7 @@ class Items:
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[Lease] = ()) -> None:
         """Write outcomes, and close the leased chunks of which nothing is left. One transaction, replayable."""
-        await self._database.write_in_one_trip(partial(_settle, settlements, close))
+        await self._database.write_in_one_trip(partial(_settle, settlements, close), rows=len(settlements))
         reached("after commit")
 
     async def release(self, process_id: int) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,12 +15,13 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from orchestrator.domain.errors import LedgerError, UsageError
+from orchestrator.domain.group_commit import may_block
 from orchestrator.store import Store, chunks, forgive, items, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.connections import AsyncPool, connect
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder, upgrade
-from orchestrator.store.sqlite import DRIVER, wal_is_safe
+from orchestrator.store.sqlite import DRIVER, WAL, wal_is_safe
 from tests.store.places import IN_MEMORY
 
 if TYPE_CHECKING:
@@ -132,6 +134,52 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
         with anyio.move_on_after(0.0005 * (number % 7)):
             await write(number)
     await write(999)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lately", "here"), [(1, 0.0, True), (16, 0.004, True), (17, 0.0, False), (1, 0.005, False)]
+)
+async def test_a_few_rows_are_committed_on_the_event_loop_if_the_disk_is_quick(
+    store: Store, rows: int, lately: float, *, here: bool
+) -> None:
+    await store.database.write_in_one_trip(lambda _: None)  # opens the connection
+    store.database._lately = lately
+    assert may_block(rows, lately) is here
+    if WAL:  # otherwise a commit waits for readers
+        ran_in = await store.database.write_in_one_trip(lambda _: get_ident(), rows=rows)
+        assert (ran_in == get_ident()) is here
+
+
+async def test_a_few_rows_wait_for_another_process_without_holding_up_the_event_loop(store: Store) -> None:
+    await store.database.write_in_one_trip(lambda _: None)
+    done = list[str]()
+
+    async def write() -> None:
+        store.database._lately = 0.0
+        await store.database.write_in_one_trip(lambda connection: done.append(str(connection.in_transaction)), rows=1)
+
+    with closing(DRIVER.connect(store.database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with anyio.create_task_group() as group:
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            assert done == []
+            other.execute("ROLLBACK")
+    assert done == ["True"]
+
+
+async def test_a_failed_write_on_the_event_loop_changes_nothing_and_the_next_one_works(store: Store) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO job (name) VALUES ('a')")
+        raise ValueError("no")
+
+    await store.database.write_in_one_trip(lambda _: None)
+    for _ in range(2):
+        store.database._lately = 0.0
+        with pytest.raises(ValueError, match="no"):
+            await store.database.write_in_one_trip(fail, rows=1)
+    count = "SELECT count(*) FROM job"
+    assert await store.database.write_in_one_trip(lambda one: one.execute(count).fetchone()[0], rows=1) == 0
 
 
 def test_after_one_busy_timeout_later_writes_fail_fast(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class Breaker:
 
     def judged(self, settlements: list[Settlement]) -> list[Settlement]:
         """Return what may be settled after a request ended like this. Raises `BreakerTripped` at a full streak."""
+        if not self._held and all(isinstance(one.outcome, Completed) for one in settlements):
+            return settlements
         failures = [one.outcome.failure for one in settlements if isinstance(one.outcome, Discarded)]
         if len(failures) < len(settlements):
             completed = any(isinstance(one.outcome, Completed) for one in settlements)

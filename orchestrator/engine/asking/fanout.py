@@ -157,7 +157,7 @@ class _FanOut:
         """Send the next request in the place of one that is held back. Return whether there is one, and a place."""
         blocked = self._effort.stop.requested or self._throttle.cooldown.probing or self._suspect is not None
         asked = len(self._in_flight.of(self._effort.presence)) - self._effort.outage.held
-        if blocked or self._queue.has_suspects or self._throttle.until[0] > time.monotonic():
+        if blocked or self._queue.has_suspects or self._throttle.ready_at > time.monotonic():
             return False
         if asked >= self._demand.requests:
             return False
@@ -182,7 +182,7 @@ class _FanOut:
                     continue
                 if self._is_done():
                     return None
-                if (wait := self._throttle.until[0] - now) > 0:
+                if (wait := self._throttle.ready_at - now) > 0:
                     soon = wait
                 else:
                     sent, soon = self._next_request()
@@ -262,10 +262,11 @@ class _FanOut:
     async def _answer(self, sent: SentRequest, settlements: list[Settlement]) -> None:
         """Ask, and settle the outcomes, which are added to `settlements`."""
         batch, in_flight, queue = sent.items, self._in_flight, self._queue
-        cleared = {item.key for item in batch} & queue.suspects if len(batch) == 1 else set[int]()
+        cleared = queue.suspects & {batch[0].key} if len(batch) == 1 else set[int]()
         try:
             settlements += await self._attempts.attempt(batch)
-            self._fit()  # before these are committed: larger batches need more items ready
+            if self._concurrency.limits.items != self._demand.items:
+                self._fit()  # before these are committed: larger batches need more items ready
         except EndpointLost as loss:
             await self._blame(sent, loss)
             raise

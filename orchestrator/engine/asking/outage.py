@@ -13,6 +13,7 @@ import anyio
 
 from orchestrator.domain.doubt import needs_probe, rows_are_at_fault
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, OutOfCredit, RequestFailed
+from orchestrator.engine.change import Change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -70,7 +71,7 @@ class Outage:
     _probing: bool = False
     _success_begun: float = -inf
     _charged_at: float = -inf  # when what was held then was charged without a success
-    _changed: anyio.Event = field(default_factory=anyio.Event)
+    _changed: Change = field(default_factory=Change)
     _seen: Counter[int] = field(default_factory=Counter)  # items that were in flight when the endpoint was lost
 
     @property
@@ -99,7 +100,7 @@ class Outage:
             failure = failed
         finally:
             self._on_their_way -= 1
-            self._notify()
+            self._changed.notify()
         if failure is None:
             self._succeeded(begun, requests[0], answers[0])
             return answers
@@ -119,7 +120,7 @@ class Outage:
         failed_at = time.monotonic()
         while self._may_be_down(failure) and max(self._success_begun, self._charged_at) < failed_at:
             if self._on_their_way or self._probing or self._follows:
-                await self._changed.wait()
+                await self._changed.next()
             elif self.known is None and len(requests) == 1:
                 self.lasts = True
                 raise _lost(failure)
@@ -129,7 +130,7 @@ class Outage:
                 time.monotonic() - self._success_begun, failed_before=not self._fresh
             ):
                 self._charged_at = time.monotonic()
-                self._notify()
+                self._changed.notify()
             else:  # of a first batch, a random item, so that a bad one is not chosen each time
                 await self.probe(probe, failure, self.known or Answered(random.choice(requests), inf))
 
@@ -161,7 +162,7 @@ class Outage:
                 self._success_begun = begun
                 return
             while self._on_their_way and self._success_begun < begun:
-                await self._changed.wait()
+                await self._changed.next()
             if self._success_begun >= begun:  # others are answered, so the probe was one request too many
                 self._needless += 1
                 return
@@ -175,7 +176,7 @@ class Outage:
             raise _lost(failure or trouble) from trouble
         finally:
             self._probing = False
-            self._notify()
+            self._changed.notify()
         self.lasts, self.worked, self._success_begun, self._refused = False, True, begun, 0
         self._needless += not was_down
 
@@ -201,10 +202,6 @@ class Outage:
         if self.known is None:  # only its own answer says that the server is the problem
             return failure.status in _NOT_THERE and not _is_busy(failure)
         return failure.kind in _MAY_BE_THE_SERVER and not _is_busy(failure) and failure.most is None
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
 
 
 def _is_busy(failure: Exception) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import anyio
+from orchestrator.engine.change import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,23 +19,22 @@ class RunControls:
     def __init__(self) -> None:
         self.held = False
         self.concurrency: int | None = None
-        self._changed = anyio.Event()
+        self._changed = Change()
 
     def apply(self, *, held: bool, concurrency: int | None) -> None:
         """Apply what the ledger says."""
         if (held, concurrency) != (self.held, self.concurrency):
             self.held, self.concurrency = held, concurrency
-            self._changed.set()
-            self._changed = anyio.Event()
+            self._changed.notify()
 
     async def changed(self) -> None:
         """Return when there are new commands."""
-        await self._changed.wait()
+        await self._changed.next()
 
     async def until(self, *, held: bool) -> None:
         """Return once the run is held, or no longer held."""
         while self.held is not held:
-            await self._changed.wait()
+            await self._changed.next()
 
 
 class ConcurrencyShare:
@@ -43,18 +42,18 @@ class ConcurrencyShare:
 
     def __init__(self) -> None:
         self._members = list[object]()
-        self._changed = anyio.Event()
+        self._changed = Change()
 
     @contextmanager
     def held(self, member: object) -> Iterator[None]:
         """Count this member while the block lasts."""
         self._members.append(member)
-        self._notify()
+        self._changed.notify()
         try:
             yield
         finally:
             self._members.remove(member)
-            self._notify()
+            self._changed.notify()
 
     def of(self, member: object, whole: int) -> int:
         """Return this member's part of `whole` requests in flight; at least one."""
@@ -63,8 +62,4 @@ class ConcurrencyShare:
 
     async def changed(self) -> None:
         """Return when a member has joined or left."""
-        await self._changed.wait()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        await self._changed.next()

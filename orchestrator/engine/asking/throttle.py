@@ -34,8 +34,13 @@ class Throttle:
         self._refusals = Refusals()
 
     @property
+    def ready_at(self) -> float:
+        """The moment, on the monotonic clock, before which nothing may be asked."""
+        return max(self.cooldown.until, self._pace.next)
+
+    @property
     def until(self) -> tuple[float, str]:
-        """The moment, on the monotonic clock, before which nothing may be asked, and the reason."""
+        """`ready_at`, and the reason."""
         return max(
             (self.cooldown.until, "the server asked us to wait"),
             (self._pace.next, "policy.requests_per_minute and policy.tokens_per_minute allow no more"),

@@ -17,9 +17,11 @@ from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import ItemsSettled
+from orchestrator.domain.group_commit import PATIENCE, is_worth_a_commit
 from orchestrator.domain.running_totals import Total
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
+from orchestrator.engine.change import Change
 from orchestrator.engine.events import UNHEARD
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Leased, Settlement
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 LEASE_CHUNKS = 2  # chunks whose items are claimed at a time; of chunks with few items left, more
 WIDE = 8  # chunks if neighbours share requests: more items make better batches (padding is a ninth rather than a third)
-ROUNDS = 16  # turns of the event loop for which a commit waits for more answers: tens of microseconds if there are none
 ENOUGH_TO_JUDGE = 100  # settled items from which the error rate is meaningful
 
 
@@ -76,6 +77,7 @@ class _Group:
 
     requests: list[tuple[list[Settlement], OnSettled]] = field(default_factory=list)
     committed: anyio.Event = field(default_factory=anyio.Event)
+    enough: anyio.Event | None = None  # set once the group is worth a commit; None if nobody waits for that
 
 
 @asynccontextmanager
@@ -114,7 +116,7 @@ class WorkQueue:
         self._twins: dict[int, tuple[Item, ...] | Completed | Discarded] = {}
         self._in_the_ledger: list[int] = []  # requests whose outcome later leases see in the ledger
         self._exhausted = False
-        self._changed = anyio.Event()
+        self._changed = Change()
         self._refill = anyio.Event()
         self._group = _Group()
         self._something_to_settle = anyio.Event()
@@ -151,12 +153,11 @@ class WorkQueue:
 
     async def changed(self) -> None:
         """Return when something may have changed for consumers."""
-        await self._changed.wait()
+        await self._changed.next()
 
     def notify(self) -> None:
         """Wake all consumers, because something has changed for them."""
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._changed.notify()
 
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
@@ -199,6 +200,8 @@ class WorkQueue:
         group = self._group
         group.requests.append((self._with_twins(settlements), on_settled))
         self._something_to_settle.set()
+        if group.enough is not None and self._enough:
+            group.enough.set()
         await group.committed.wait()
 
     def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
@@ -257,10 +260,14 @@ class WorkQueue:
 
     async def _gather(self) -> None:
         """Let a group grow while answers arrive quickly: a commit costs nearly the same for one as for fifty."""
-        for _ in range(ROUNDS):
-            if len(self._group.requests) * 4 >= self._most * 3:
-                return
-            await anyio.lowlevel.checkpoint()
+        if not self._enough:
+            self._group.enough = anyio.Event()
+            with anyio.move_on_after(PATIENCE):
+                await self._group.enough.wait()
+
+    @property
+    def _enough(self) -> bool:
+        return is_worth_a_commit(len(self._group.requests), self._most)
 
     def _count_down(self, settlements: list[Settlement]) -> list[Lease]:
         """Count settled items off our leases; return the leases with none left, which the same transaction closes."""
