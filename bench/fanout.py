@@ -1,12 +1,15 @@
 """Durable fan-out against a bare bounded aiohttp loop that stores nothing, both measured in this run.
 
 Each measurement is a process of its own: items per second of the asking alone, CPU per item of the whole process while
-asking, and its peak memory. `python bench/fanout.py` prints the table.
+asking, and its peak memory. `python bench/fanout.py` prints the table. With `--against CHECKOUT`, the code there is
+measured in the same rounds, with its own `.venv` if it has one.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import itertools
 import json
 import os
 import resource
@@ -28,6 +31,7 @@ from orchestrator.cli.command import spare_the_collector
 from orchestrator.domain.events import RunBegan
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.endpoints.http_client import choose_client
 from orchestrator.engine.asking.effort import Effort
 from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.asking.in_flight import InFlight
@@ -75,9 +79,9 @@ _AT_A_RATE = """
     server {{ listen 127.0.0.2:{port}; location / {{ default_type application/json; {answers} }} }}
 """
 
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = ("durable", "aiohttp")  # `ry` if it is installed; aiohttp in any case
 PROMPT = "Summarise the following text in one short sentence. " * 4
-CASES = [(64, 20_000), (256, 20_000), (64, 200_000)]
-ROUNDS = 5
 
 
 async def bare(url: str, concurrency: int, count: int) -> tuple[float, float]:
@@ -127,10 +131,12 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
 
 def child(kind: str, url: str, concurrency: int, count: int) -> None:
     """Measure in this process and print one JSON object."""
-    work = {"bare": bare, "durable": durable}[kind]
-    if kind == "durable":
+    work = bare if kind == "bare" else durable
+    if kind != "bare":
         spare_the_collector()  # as every command does
-    seconds, cpu = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind == "durable"})
+    if kind == "aiohttp":
+        choose_client("aiohttp")
+    seconds, cpu = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind != "bare"})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"rate": count / seconds, "cpu_ms": cpu / count * 1000, "peak_mb": peak}))
 
@@ -168,11 +174,14 @@ def _wait_for(port: int) -> None:
     sys.exit("nginx did not start")
 
 
-def measure(kind: str, url: str, concurrency: int, count: int) -> dict[str, float]:
-    """Measure in a process of its own."""
+def measure(kind: str, url: str, concurrency: int, count: int, checkout: Path = ROOT) -> dict[str, float]:
+    """Measure in a process of its own, with the code of this checkout."""
+    python = checkout / ".venv/bin/python"
+    program = str(python) if checkout != ROOT and python.exists() else sys.executable
+    command = [program, str(checkout / "bench/fanout.py"), kind, url, str(concurrency), str(count)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, kind, url, str(concurrency), str(count)]
-        done = subprocess.run(command, env=os.environ | {"BENCH_FOLDER": folder}, stdout=subprocess.PIPE, check=True)
+        environment = os.environ | {"BENCH_FOLDER": folder, "PYTHONPATH": str(checkout)}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -184,25 +193,37 @@ def median(results: list[dict[str, float]], key: str) -> float:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[4, 16, 64, 256])
+    parser.add_argument("--items", type=int, nargs="+", default=[20_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--client", nargs="+", choices=CLIENTS, default=[*CLIENTS], help="durable: as installed")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another version of this project")
+    asked = parser.parse_args()
+    ways = {"bare": ("bare", ROOT)} | {client: (client, ROOT) for client in asked.client}
+    if asked.against:
+        ways["other"] = ("durable", asked.against.resolve())
     print(
-        f"{'in flight':>9} {'items':>8} {'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'bare ms':>8} {'our ms':>7} {'MB':>6}"
+        f"{'in flight':>9} {'items':>8} {'way':>8} {'rate/s':>8} {'of bare':>8} {'CPU ms':>7} {'of bare':>8} {'MB':>5}"
     )
     with constant_server() as url:
-        for concurrency, count in CASES:
-            both: dict[str, list[dict[str, float]]] = {"bare": [], "durable": []}
-            for _ in range(ROUNDS):
-                for kind, results in both.items():
-                    results.append(measure(kind, url, concurrency, count))
-            rate, ours = median(both["bare"], "rate"), median(both["durable"], "rate")
-            print(
-                f"{concurrency:9} {count:8,} {rate:8,.0f} {ours:8,.0f} {ours / rate:6.2f} "
-                f"{median(both['bare'], 'cpu_ms'):8.3f} {median(both['durable'], 'cpu_ms'):7.3f} "
-                f"{median(both['durable'], 'peak_mb'):6.0f}"
-            )
+        for concurrency, count in itertools.product(asked.in_flight, asked.items):
+            results: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+            for _ in range(asked.rounds):
+                for way, (kind, checkout) in ways.items():
+                    results[way].append(measure(kind, url, concurrency, count, checkout))
+            rate, cpu = (median(results["bare"], key) for key in ("rate", "cpu_ms"))
+            for way, found in results.items():
+                ours, spent = median(found, "rate"), median(found, "cpu_ms")
+                print(
+                    f"{concurrency:9} {count:8,} {way:>8} {ours:8,.0f} {ours / rate:8.2f} {spent:7.3f} "
+                    f"{spent / cpu:8.2f} {median(found, 'peak_mb'):5.0f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 5 and sys.argv[1] in {"bare", *CLIENTS}:
         child(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         main()
