@@ -286,11 +286,12 @@ class App:
         """Return a run; None is the latest of all."""
         return await self.store.runs.find(run)
 
-    async def retried(self, run: str) -> tuple[Run, Run, int]:
+    async def retried(self, run: str, like: str | None = None) -> tuple[Run, Run, int]:
         """Return a run, the run in which its discarded items are asked again, and the number of these items.
 
-        To ask them, run the second's request with `retry` set to the first. Raises `Busy` while the job is executed,
-        and `UsageError` if the run is queued and has not begun.
+        To ask them, run the second's request with `retry` set to the first. With `like`, only the items that failed for
+        the same cause as the item with that id. Raises `Busy` while the job is executed, and `UsageError` if the run is
+        queued and has not begun.
         """
         from orchestrator.engine.awake.reaper import reap
 
@@ -302,7 +303,7 @@ class App:
                 "`orchestrator serve` executes it, and `orchestrator runs` shows earlier runs to retry"
             )
         await self.store.runs.refuse_while_executed(found.job)
-        return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id)
+        return found, await self.store.runs.retried_by(found), await self.store.items.forgivable(found.id, like)
 
     async def queue_retry(self, run: str, *, like: str | None = None) -> QueuedRetry:
         """Queue the run in which a run's discarded items are asked again, for a daemon to execute.

@@ -176,10 +176,10 @@ class Items:
                     await _isolate(connection, run_id, chunk, lo, hi)
         return len(lost)
 
-    async def forgivable(self, run_id: int) -> int:
-        """How many of the run's discarded items can be asked again."""
+    async def forgivable(self, run_id: int, like: str | None = None) -> int:
+        """How many of the run's discarded items can be asked again: all, or those that failed as item `like` did."""
         async with self._database.read() as connection:
-            return len(await forgivable(connection, run_id))
+            return len(await forgivable(connection, run_id, like))
 
     async def answered(self, run_id: int, most: int) -> list[bytes]:
         """The requests of up to `most` answered items of this run."""

@@ -169,14 +169,22 @@ class Runs:
         async with self._database.read() as connection:
             return await retried_by(connection, run)
 
-    async def take(self, spec: Spec, process_id: int, claim: Claim | None = None, retry: int | None = None) -> Run:
+    async def take(
+        self,
+        spec: Spec,
+        process_id: int,
+        claim: Claim | None = None,
+        retry: int | None = None,
+        like: str | None = None,
+    ) -> Run:
         """Hold the job's run for this spec: its latest run if that still fits, otherwise a new one.
 
         A run fits if its snapshot is complete and neither the job nor the source has changed since. If the source
         cannot tell whether it has changed, no run fits. An unfinished run that no longer fits is superseded; nothing
         is lost, because answers belong to items, not to runs. With `claim`, take that queued run. With `retry`, ask
         that run's discarded items again: by the latest run with this limit, or by that run itself if the job is
-        incremental. `Busy` if another live process is executing the job.
+        incremental; with `like`, only those that failed for the same cause as the item with that id. `Busy` if another
+        live process is executing the job.
         """
         async with self._database.write() as connection:
             latest = await standing(connection, spec, claim, retry)
@@ -191,7 +199,8 @@ class Runs:
                 if latest is not None and not latest.state.ended:
                     await _end(connection, latest.id, RunState.SUPERSEDED, None)
             await supersede_others(connection, number)
-            if retry is not None and await forgive(connection, await forgivable(connection, retry), asked_by=number):
+            keys = [] if retry is None else await forgivable(connection, retry, like)
+            if retry is not None and await forgive(connection, keys, asked_by=number):
                 await connection.execute(_REOPEN, {"run": number})
             await stand_in(connection, number)
             hold = (

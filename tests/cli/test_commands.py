@@ -304,6 +304,21 @@ def test_retry_completes_the_run_once_the_cause_is_fixed(workplace: Workplace, s
     assert server.quiet().requests == 10
 
 
+def test_retry_asks_only_items_that_failed_for_one_cause(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows([*rows(range(2)), {"id": "p", "text": "poison one"}, {"id": "q", "text": "poison two"}])
+    refuses = f"lambda answer: answer if answer['said'] != {answer_to('text of 0')!r} else 1 / 0"
+    assert workplace.run("run", "--quiet", workplace.job(parse=refuses)).code == 3
+    refused = workplace.run("retry", "1", "--like", "no such row")
+    assert (refused.code, "run 1 has no discarded item 'no such row'" in refused.line) == (2, True)
+    before = dict(server.quiet().by_input)
+    ended = workplace.run("retry", "1", "--like", "q")
+    assert ended.code == 3
+    assert "2 discarded items of run 1 are available again" in ended.err
+    after = server.quiet().by_input
+    assert {text for text in after if after[text] != before[text]} == {"poison one", "poison two"}
+    assert [row["attempts"] for row in workplace.failures()] == [1, 2, 2]
+
+
 def test_retry_of_a_queued_run_that_has_not_begun_says_so_and_makes_no_second_run(workplace: Workplace) -> None:
     workplace.write_rows(rows(range(2)))
     assert workplace.run("submit", workplace.job()).code == 0

@@ -63,7 +63,7 @@ async def run_job(
         spec, identity = await to_thread.run_sync(read_spec, request, store.database.path)
     async with registered(store) as process_id:
         async with end.unbegun(request):
-            run = await store.runs.take(spec, process_id, request.claim, request.retry)
+            run = await store.runs.take(spec, process_id, request.claim, request.retry, request.like)
         events.emit(RunBegan(run.id, run.job, process_id))
         async with _looked_after(run.id, process_id, store, events, stop, job.policy.grace) as controls:
             async with end.unfinished(run, process_id):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class RunRequest:
     """What to run. `about` is kept in the ledger with the run and contains no secret.
 
-    `claim`: it is a queued run, claimed for this process. `retry`: the run whose discarded items are asked again.
+    `claim`: it is a queued run, claimed for this process. `retry`: the run whose discarded items are asked again;
+    with `like`, only those that failed for the same cause as its item with this id.
     `reuse`: jobs whose answers are taken over.
     """
 
@@ -32,6 +33,7 @@ class RunRequest:
     about: Mapping[str, object] | None = None
     claim: Claim | None = None
     retry: int | None = None
+    like: str | None = None
     reuse: Sequence[str] = ()
 
     @property
