@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from tests.servers import answer_to
 
@@ -73,6 +73,7 @@ class JobsService:
         self.lose_answers = 0  # so many creations take effect, but their answer is lost
         self.refuses_after: int | None = None  # jobs: later creations are refused
         self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
+        self.behind: str | None = None  # the URL of a real server, which answers in place of every job
         self.hangs = False  # no call is answered
         self.holds = False  # no request to a job is answered
         self.calls: list[str] = []
@@ -240,6 +241,8 @@ class JobsService:
             return web.Response(status=401, text="Unauthorized")
         if job.stage != RUNNING:
             return web.Response(status=404, text="<html>Not Found</html>", content_type="text/html")
+        if self.behind is not None:
+            return await self._forward(request, self.behind)
         if request.method == "GET":
             return web.Response(status=200 if request.path == "/health" else 404)
         inputs = orjson.loads(await request.read())["inputs"]
@@ -252,6 +255,16 @@ class JobsService:
         if len(job.asked) == self.times_out_after:
             self.end(job, ERROR, "Job timeout")
         return web.json_response([{"label": answer_to(text)} for text in texts])
+
+    @staticmethod
+    async def _forward(request: web.Request, url: str) -> web.Response:
+        """Pass a request on without the token of the Hub, as far as is known."""
+        headers = {name: value for name, value in request.headers.items() if name not in {"Authorization", "Host"}}
+        async with (
+            ClientSession() as session,
+            session.request(request.method, url + request.path, headers=headers, data=await request.read()) as answer,
+        ):
+            return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

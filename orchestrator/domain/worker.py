@@ -7,6 +7,8 @@ from dataclasses import dataclass
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line if there will be no model
 SERVING = "serving on "  # begins its first line: the URL
 HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"
+CONTAINER_TOKEN_ENV = "ORCHESTRATOR_CONTAINER_TOKEN"  # what clients must send to a worker in a container
+CONTAINER_TOKEN_HEADER = "X-Orchestrator-Token"
 
 
 @dataclass(frozen=True, slots=True)

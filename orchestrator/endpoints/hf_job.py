@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import names_key
+from orchestrator.domain.worker import CONTAINER_TOKEN_ENV, CONTAINER_TOKEN_HEADER
 from orchestrator.endpoints.hf_calls import Calls
 from orchestrator.endpoints.hf_job_control import JobAccess, JobControl, JobGroup
 from orchestrator.endpoints.hf_jobs_api import SCOPE, Jobs
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
+    from orchestrator.endpoints.hf_token import Token
     from orchestrator.wires.wire import Wire
 
 _PROBE_TIMEOUT = 5.0
@@ -55,6 +58,8 @@ class HuggingFaceJobEndpoint:
     `env`: variables of the container. `secrets`: names of environment variables here whose values it gets as secrets.
     `health`: a route that answers 200 once the server is ready. `wire`: the request format.
     `model`: what is served, so that answers stay valid if image, command or hardware change.
+    `own_token`: the container gets the secret ORCHESTRATOR_CONTAINER_TOKEN, and requests carry it in the header
+    X-Orchestrator-Token. It is derived from the Hub's token and the endpoint's name, and stored nowhere.
     `token_env`, `startup_timeout`, `pause`, `linger`: as in `HuggingFaceEndpoint`. `price_per_hour`: dollars per
     job; looked up by default.
     """
@@ -73,6 +78,7 @@ class HuggingFaceJobEndpoint:
     health: str = "/health"
     wire: Wire = field(default_factory=HuggingFaceWire)
     model: str | None = None
+    own_token: bool = False
     token_env: str = HF_TOKEN
     startup_timeout: float = 1800.0
     pause: Pause | Literal["if_resumed", "always", "never"] = Pause.IF_RESUMED
@@ -129,6 +135,31 @@ class HuggingFaceJobEndpoint:
         usual: dict[str, Any] = {"image": image, "wire": TeiWire("embed"), "model": model}
         return cls(name, command=command, flavor=flavor, **usual | settings)
 
+    @classmethod
+    def worker(
+        cls,
+        name: str,
+        model: str,
+        *,
+        image: str,
+        flavor: str,
+        task: str = "",
+        revision: str | None = None,
+        arguments: Sequence[str] = (),
+        **settings: Any,
+    ) -> Self:
+        """Return an endpoint that serves a model with the worker of `LocalEndpoint`, to holders of its token only.
+
+        `image`: one with this package and its extra `local`. `task`: a pipeline task of transformers; without one, the
+        model's handler.py is served. `settings`: any other field.
+        """
+        what = ["--task", task] if task else ["--handler"]
+        at = [] if revision is None else ["--revision", revision]
+        command = ["python", "-m", "orchestrator.worker.container", "--model", model, *what, *at, *arguments]
+        served = f"{model}@{revision or 'main'}{f' as {task}' if task else ''}"
+        usual: dict[str, Any] = {"image": image, "model": served, "own_token": True}
+        return cls(name, command=command, flavor=flavor, **usual | settings)
+
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Return the model (or the image and the command) and the wire. Sends nothing."""
         if not self._can_start:
@@ -156,6 +187,11 @@ class HuggingFaceJobEndpoint:
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as probe,
         ):
             secrets = {name: value for name, value in values.items() if value}
+            headers = dict(calls.token.headers)
+            if self.own_token:
+                secrets[CONTAINER_TOKEN_ENV] = headers[CONTAINER_TOKEN_HEADER] = _own_token(
+                    calls.token, namespace, name
+                )
             calls.hide(*secrets.values())
             access = JobAccess(
                 self.name,
@@ -166,6 +202,7 @@ class HuggingFaceJobEndpoint:
                 seconds_of(self.timeout),
                 self.health,
                 self.wire,
+                headers,
                 self.price_per_hour,
             )
             yield JobControl(access) if self.replicas == 1 else JobGroup(access, self.replicas)
@@ -204,6 +241,11 @@ class HuggingFaceJobEndpoint:
             linger=self.linger,
             price_per_hour=None if self.price_per_hour is None else self.price_per_hour * self.replicas,
         )
+
+
+def _own_token(token: Token, namespace: str, name: str) -> str:
+    """Return the token of the endpoint's servers. Every process that may create jobs knows it, and none stores it."""
+    return hmac.new(token.value.encode(), f"{namespace}/{name}".encode(), "sha256").hexdigest()
 
 
 def _check_volumes(volumes: Sequence[object]) -> None:

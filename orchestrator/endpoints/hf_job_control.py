@@ -45,7 +45,7 @@ class JobAccess:
 
     `terms`: those of the endpoint as a whole. `spec`: what the API is sent to create one, without its timeout; None if
     that is not known. `longest`: seconds for which one may run. `price_per_hour`: dollars for one, if the user has set
-    it.
+    it. `headers`: of every request to a job.
     """
 
     name: str
@@ -56,6 +56,7 @@ class JobAccess:
     longest: float
     health: str
     wire: Wire
+    headers: Mapping[str, str]
     price_per_hour: float | None
 
     async def price(self, flavor: str) -> float | None:
@@ -192,8 +193,7 @@ class JobControl:
         if url is None:
             raise EndpointLost(f"endpoint {self.name} has no URL")
         wire = for_batches(self._access.wire, policy.batch_size)
-        headers = self._access.jobs.calls.token.headers
-        async with data_plane(url, headers, wire, policy, failure=_failure) as data:
+        async with data_plane(url, self._access.headers, wire, policy, failure=_failure) as data:
             yield data
 
     async def _alive(self, *, within: float = 0.0) -> Sequence[JobDescription]:
