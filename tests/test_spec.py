@@ -249,6 +249,8 @@ def every_value() -> dict[Kinds, list[Any]]:
                 env={"A": "b"},
                 secrets=["WEIGHTS"],
                 port=80,
+                replicas=3,
+                own_token=True,
                 health="/h",
                 wire=CHAT,
                 model="m",
