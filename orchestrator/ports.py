@@ -398,3 +398,16 @@ class AnsweredOtherwise(Protocol):
     def as_earlier(self) -> Endpoint:
         """Return the same endpoint with answers of that shape."""
         ...
+
+
+@runtime_checkable
+class ChoosesByMachine(Protocol):
+    """An endpoint with settings that follow the machine and shape answers. A job keeps what its runs have chosen."""
+
+    def choice(self) -> str | None:
+        """Return what was chosen, in a sentence for the user; None if nothing differs from what the user declared."""
+        ...
+
+    def choosing_as_in(self, earlier: Sequence[Mapping[str, object]], policy: Policy) -> Endpoint:
+        """Return the same endpoint as in earlier runs that had these identities, the latest first. May read files."""
+        ...

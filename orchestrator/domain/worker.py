@@ -17,7 +17,7 @@ class Vitals:
 
     `parent`, `parent_started`: the process of the run, as identified in the ledger. `device_memory`: the accelerator
     memory that the worker uses, `device_total` all memory of the accelerator; None on the CPU. `budget`: padded tokens
-    in one call of the model, None for a handler.
+    in one call of the model, None for a handler. `dtype`: the number format of the model, None for a handler.
     """
 
     endpoint: str
@@ -32,3 +32,4 @@ class Vitals:
     busy: float
     items_per_second: float
     budget: int | None
+    dtype: str | None = None

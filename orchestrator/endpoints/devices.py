@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import UsageError
@@ -40,6 +41,31 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Return the features of this machine's CPU as Linux names them; none on another system."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "flags":
+                return frozenset(value.split())
+    return frozenset()
+
+
+def only_cpu(devices: str | int | Sequence[str | int] | None) -> bool:
+    """Whether a model on these devices, as `seats` takes them, computes on the CPU alone."""
+    named = [devices] if devices is None or isinstance(devices, str | int) else devices
+    return all(
+        not accelerators() if device in {None, "all"} or str(device).isdecimal() else _is_cpu(str(device))
+        for device in named
+    )
+
+
+def _is_cpu(device: str) -> bool:
+    """Numbers below 0 are the CPU, as in transformers."""
+    return device.partition(":")[0] == "cpu" or device.startswith("-")
 
 
 @dataclass(frozen=True, slots=True)

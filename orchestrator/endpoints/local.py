@@ -22,9 +22,10 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.vector_dtype import AUTO, CHOSEN, auto_dtype, chosen_before
 from orchestrator.domain.worker import CANNOT_SERVE
 from orchestrator.endpoints import local_imports
-from orchestrator.endpoints.devices import Seat, cores, seats
+from orchestrator.endpoints.devices import Seat, cores, cpu_flags, only_cpu, seats
 from orchestrator.endpoints.last_words import ending, reason
 from orchestrator.endpoints.local_data import LocalData
 from orchestrator.endpoints.local_imports import OwnModule, find_module
@@ -61,7 +62,8 @@ class LocalEndpoint:
     Hub.
     `parameters`: sent with every request; an item's own take precedence.
     `device`: a torch device; None is the first accelerator, else the CPU. Numbers mean the same as in transformers: 0
-    is the first accelerator, or the CPU if there is none, and -1 is the CPU. `dtype`: "auto" keeps that of the weights.
+    is the first accelerator, or the CPU if there is none, and -1 is the CPU. `dtype`: "auto" keeps that of the weights,
+    except that vectors are computed in bfloat16 on a CPU with AMX.
     `devices`: several devices instead: "all" accelerators, or a list of names. Each has its own worker, or
     `workers_per_device` of them, which sees no other device. They share the work as several endpoints do.
     `threads`: for one model call; None is every core that this process may use, or the worker's share of them.
@@ -92,6 +94,7 @@ class LocalEndpoint:
     install_timeout: float = 1800.0
     seat: Seat | None = None  # set by `workers`
     bare: bool = field(init=False, default=False, compare=False)  # set by `as_earlier`
+    kept_dtype: str | None = field(init=False, default=None, compare=False)  # set by `choosing_as_in`
     local_model: LocalModel = field(init=False, repr=False, compare=False)
     modules: tuple[OwnModule, ...] = field(init=False, repr=False, compare=False)
 
@@ -134,7 +137,7 @@ class LocalEndpoint:
         devices = self.device if self.devices is None else self.devices
         taken = seats(devices, self.workers_per_device, self.threads)
         workers = (replace(self, device=seat.device, threads=seat.threads, seat=seat) for seat in taken)
-        return tuple(worker.as_earlier() if self.bare else worker for worker in workers)
+        return tuple(_copied(worker, bare=self.bare, kept_dtype=self.kept_dtype) for worker in workers)
 
     @property
     def earlier_beginning(self) -> str | None:
@@ -144,9 +147,43 @@ class LocalEndpoint:
 
     def as_earlier(self) -> LocalEndpoint:
         """Return a copy whose labels are not in a list, as in earlier releases."""
-        earlier = copy.copy(self)
-        object.__setattr__(earlier, "bare", True)
-        return earlier
+        return _copied(self, bare=True)
+
+    @property
+    def computed_dtype(self) -> str:
+        """The dtype that the worker is told; "auto" is that of the weights."""
+        return self.kept_dtype or self._own_dtype
+
+    @property
+    def _own_dtype(self) -> str:
+        """The dtype without regard to earlier runs. May run nvidia-smi."""
+        if self.dtype != AUTO or self.local_model.has_handler:
+            return self.dtype
+        chosen = auto_dtype(self.task, cpu_flags())
+        if chosen != AUTO and not only_cpu(self.device if self.devices is None else self.devices):
+            return AUTO
+        return chosen
+
+    def choosing_as_in(self, earlier: Sequence[Mapping[str, object]], policy: Policy) -> LocalEndpoint:
+        """Return the same endpoint with the dtype of earlier runs with these identities, the latest first."""
+        own = self._own_dtype
+        if self.dtype != AUTO or all(one.get(CHOSEN, AUTO) == own for one in earlier):
+            return self
+        return _copied(self, kept_dtype=chosen_before(self.identity(policy), earlier))
+
+    def choice(self) -> str | None:
+        """Return what was chosen for this machine, for the user; None if nothing was."""
+        own, computed = self._own_dtype, self.computed_dtype
+        if self.dtype != AUTO or own == computed == AUTO:
+            return None
+        if own == computed:
+            return f"vectors are computed in {own}, because this CPU has AMX"
+        theirs = "the dtype of the weights" if computed == AUTO else computed
+        here = "the dtype of the weights" if own == AUTO else own
+        return (
+            f"vectors are computed in {theirs}, as in earlier runs of the job (on this CPU, {here} is faster: "
+            "set dtype= to change that, and everything is asked again)"
+        )
 
     def log(self, replica: int = 1) -> ServerLog:
         """Return the worker's log."""
@@ -156,12 +193,14 @@ class LocalEndpoint:
         """Return the task, parameters, dtype, and the contents of the model and the imports. Reads their files."""
         folders = [module.folder for module in self.modules]
         imports = [local_imports.fingerprint(module, folders) for module in self.modules]
+        computed = self.computed_dtype
         return {
             "kind": "local",
             "task": self.task,
             "model": fingerprint(self.local_model, self.revision),
             "parameters": dict(self.parameters),
             "dtype": self.dtype,
+            **({CHOSEN: computed} if computed != self.dtype else {}),
             **({"imports": imports} if imports else {}),
         }
 
@@ -180,6 +219,14 @@ class LocalEndpoint:
                     await control.pause()
                 finally:
                     await anyio.to_thread.run_sync(shutil.rmtree, folder, True)  # noqa: FBT003 - ignore_errors
+
+
+def _copied(endpoint: LocalEndpoint, **fields: object) -> LocalEndpoint:
+    """Return a copy with these fields, which are not the user's."""
+    copied = copy.copy(endpoint)
+    for name, value in fields.items():
+        object.__setattr__(copied, name, value)
+    return copied
 
 
 class LocalControl:
@@ -365,7 +412,7 @@ def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
         "model": endpoint.local_model.source,
         "revision": endpoint.revision,
         "device": endpoint.device,
-        "dtype": endpoint.dtype,
+        "dtype": endpoint.computed_dtype,
         "threads": _threads(endpoint),
         "report": vitals,
         "endpoint": endpoint.name,

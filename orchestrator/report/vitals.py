@@ -37,6 +37,8 @@ def vitals_line(worker: Vitals) -> str:
         parts.append(f"of the device {_size(worker.device_memory)} of {_size(worker.device_total)}")
     if worker.budget is not None:
         parts.append(f"{worker.budget:,} tokens a call")
+    if worker.dtype is not None:
+        parts.append(worker.dtype)
     return f"{worker.endpoint} on {worker.device}: {', '.join(parts)}"
 
 

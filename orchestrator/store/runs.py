@@ -47,6 +47,10 @@ _REOPEN = (
     "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
     "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
 )
+_IDENTITIES = text("""
+SELECT r.spec -> '$.identity' FROM job j JOIN run r ON r.job_id = j.id
+WHERE j.name = :job AND r.spec -> '$.identity' IS NOT NULL GROUP BY 1 ORDER BY max(r.id) DESC
+""")
 
 
 class Runs:
@@ -158,6 +162,11 @@ class Runs:
             numbers = await connection.execute("SELECT id FROM job WHERE name = :name", {"name": name})
             number: int | None = numbers.scalar_one_or_none()
             return number
+
+    async def identities(self, job: str) -> list[dict[str, object]]:
+        """The different identities of endpoints in the job's runs, the latest first."""
+        async with self._database.read() as connection:
+            return [orjson.loads(stored) for (stored,) in await connection.execute(_IDENTITIES, {"job": job})]
 
     async def refuse_while_executed(self, job: str) -> None:
         """Raise `Busy` if a process is executing a run of the job."""

@@ -44,6 +44,7 @@ async def report_for_ever(path: Path, endpoint: str, served: Stepwise, meter: Me
             busy=round(busy, 3),
             items_per_second=round(rate, 2),
             budget=served.budget,
+            dtype=None if (dtype := served.info.get("dtype")) is None else str(dtype),
         )
         with suppress(OSError):
             _write(path, orjson.dumps(asdict(vitals)))

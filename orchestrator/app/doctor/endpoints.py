@@ -14,6 +14,7 @@ from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestF
 from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, ServerlessEndpoint
 from orchestrator.endpoints.device_trial import why_unusable
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
+from orchestrator.ports import ChoosesByMachine
 
 if TYPE_CHECKING:
     from orchestrator.app.doctor.finding import Findings, Patient
@@ -86,7 +87,8 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
     if isinstance(endpoint, LocalEndpoint) and (trouble := await _device_trouble(endpoint)) is not None:
         return Finding(name, "fail", trouble, 'name another device, or leave device= out; device="cpu" always works')
     if not isinstance(endpoint, _MANAGED + _REMOTE):
-        return Finding(name, "ok", "starts on this machine when it is used")
+        choice = endpoint.choice() if isinstance(endpoint, ChoosesByMachine) else None
+        return Finding(name, "ok", "; ".join(filter(None, ["starts on this machine when it is used", choice])))
     try:
         with anyio.fail_after(_PATIENCE):
             async with endpoint.control() as control:

@@ -9,6 +9,7 @@ from anyio import to_thread
 
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.chained import chain_hints, chained
+from orchestrator.engine.run.choices import choice_hints, choosing_as_before
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.ingest import plan as count_rows
@@ -42,7 +43,7 @@ class Forecast:
 
 async def forecast(request: RunRequest, store: Store) -> Forecast:
     """Read the source and compare it with the ledger. Raises `UsageError` if a run could not deliver."""
-    job = await chained(request.job, store)
+    job = await choosing_as_before(await chained(request.job, store), store)
     await to_thread.run_sync(check_files, job, store.database.path, request.jobfile)
     others = await store.reuse.named(request.reuse, job.name)
     identity = await to_thread.run_sync(job.identity)
@@ -53,4 +54,5 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
-    return Forecast(found, elsewhere.answered_by, parses_again, [*chain_hints(job), *elsewhere.hints])
+    hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
+    return Forecast(found, elsewhere.answered_by, parses_again, hints)

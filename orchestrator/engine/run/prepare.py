@@ -13,6 +13,7 @@ from orchestrator.domain.events import SourceRead
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.urls import shown
 from orchestrator.engine.run.chained import chain_hints
+from orchestrator.engine.run.choices import choice_hints
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import Snapshot, ingest
 from orchestrator.engine.run.reuse import Elsewhere, reparse, reuse
@@ -85,7 +86,9 @@ async def take_items(request: RunRequest, snapshot: Snapshot, run: Run, store: S
         alike = {} if snapshot.reuse else await store.reuse.asked_alike(job.name, snapshot.identity)
         elsewhere = Elsewhere(store, run.job_id, alike)
         plan = await ingest(snapshot, run, store, events, elsewhere.look if alike else None)
-        events.emit(SourceRead(plan, complete=True, hints=(*chain_hints(job), *elsewhere.hints)))
+        hints = (*chain_hints(job), *choice_hints(job), *elsewhere.hints)
+        events.emit(SourceRead(plan, complete=True, hints=hints))
     await reuse(store, run.id, snapshot.reuse, snapshot.job.parse)
     if not new:
-        events.emit(SourceRead(await store.views.plan_left(run), complete=True))
+        plan, hints = await store.views.plan_left(run), tuple(choice_hints(snapshot.job))
+        events.emit(SourceRead(plan, complete=True, hints=hints))

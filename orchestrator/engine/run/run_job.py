@@ -17,6 +17,7 @@ from orchestrator.engine.asking.run_controls import LOOK, RunControls
 from orchestrator.engine.awake.reaper import BEAT, LEASE, registered
 from orchestrator.engine.events import Events
 from orchestrator.engine.run.chained import chained
+from orchestrator.engine.run.choices import choosing_as_before
 from orchestrator.engine.run.execution import Execution
 from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.notifier import Notifier
@@ -57,7 +58,7 @@ async def run_job(
     async with end.unbegun(request):
         if request.claim is not None:
             RunWindow(job.policy).check()
-        job = await chained(job, store)
+        job = await choosing_as_before(await chained(job, store), store)
         request = replace(request, job=job)
         others = await store.reuse.named(request.reuse, job.name)
         spec, identity = await to_thread.run_sync(read_spec, request, store.database.path)
