@@ -74,14 +74,15 @@ class EmbeddingModel:
 
     def _vectors(self, ids: torch.Tensor, given: torch.Tensor) -> Sequence[object]:
         attention = given.to(self._model.device)
-        hidden = self._model(input_ids=ids.to(self._model.device), attention_mask=attention).last_hidden_state
+        made = self._model(input_ids=ids.to(self._model.device), attention_mask=attention).last_hidden_state
+        hidden = made.float()  # in bfloat16, a mean would be off by up to 0.4 %, and a normalized vector as long
         if not self._pooling:
-            rows = hidden.float().cpu().numpy()
+            rows = hidden.cpu().numpy()
             return [row[None, :length] for row, length in zip(rows, given.sum(1).tolist(), strict=True)]
         vectors = torch.cat([_POOLED[mode](hidden, attention) for mode in self._pooling.modes], 1)
         if self._pooling.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
-        return [*vectors.float().cpu().numpy()]
+        return [*vectors.cpu().numpy()]
 
 
 def _first(hidden: torch.Tensor, _attention: torch.Tensor) -> torch.Tensor:
@@ -93,7 +94,7 @@ def _last(hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    weights = (attention / attention.sum(1, keepdim=True)).to(hidden.dtype)
+    weights = attention / attention.sum(1, keepdim=True)
     return torch.bmm(weights[:, None], hidden)[:, 0]
 
 
