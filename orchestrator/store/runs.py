@@ -47,10 +47,10 @@ _REOPEN = (
     "UPDATE run SET state = 'open', error = NULL, finished_at = NULL, delivered_at = NULL "
     "WHERE id = :run AND state IN ('finished', 'failed', 'stopped')"
 )
-_IDENTITIES = text("""
+_IDENTITIES = """
 SELECT r.spec -> '$.identity' FROM job j JOIN run r ON r.job_id = j.id
 WHERE j.name = :job AND r.spec -> '$.identity' IS NOT NULL GROUP BY 1 ORDER BY max(r.id) DESC
-""")
+"""
 
 
 class Runs:

@@ -75,7 +75,7 @@ class EmbeddingModel:
     def _vectors(self, ids: torch.Tensor, given: torch.Tensor) -> Sequence[object]:
         attention = given.to(self._model.device)
         made = self._model(input_ids=ids.to(self._model.device), attention_mask=attention).last_hidden_state
-        hidden = made.float()  # in bfloat16, a mean would be off by up to 0.4 %, and a normalized vector as long
+        hidden = made.float()  # in bfloat16, a mean and a vector's length would be off by up to 0.4 %
         if not self._pooling:
             rows = hidden.cpu().numpy()
             return [row[None, :length] for row, length in zip(rows, given.sum(1).tolist(), strict=True)]

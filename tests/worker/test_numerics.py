@@ -92,6 +92,19 @@ def test_a_prompt_that_ends_in_a_space_is_given_back_whole(generator: Path) -> N
     ]
 
 
+def test_the_tokenizer_says_which_side_of_a_long_text_is_cut_in_a_batch_as_alone(tmp_path: Path) -> None:
+    found = {}
+    for side in ("left", "right"):
+        folder = tiny_models.sentence_encoder(tmp_path / side, "mean")
+        config = folder / "tokenizer_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"truncation_side": side}))
+        ask = serve(folder, "feature-extraction")
+        found[side] = np.array(outputs(ask(*TEXTS)))
+        np.testing.assert_allclose(found[side], alone(ask, TEXTS), atol=CLOSE)
+    short, long = (found["left"] - found["right"])[[0, 3]]
+    assert abs(short).max() == 0 < abs(long).max()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_a_mean_is_not_rounded_to_the_dtype_of_the_model(tmp_path: Path, dtype: str) -> None:
     """The mean of a text's token vectors, as the same model gives them."""
