@@ -87,7 +87,9 @@ async def ingested(path: Path, folder: Path) -> float:
 @contextmanager
 def http_server(folder: Path, url: str) -> Iterator[tuple[openai.OpenAI, subprocess.Popen[bytes]]]:
     """Start `orchestrator serve --http` with an endpoint at this URL; gives a client of it, and its process."""
-    (folder / "config.toml").write_text(f'[endpoints.bench]\nkind = "http"\nurl = "{url}"\nmodels = ["m"]\n')
+    (folder / "config.toml").write_text(
+        f'[endpoints.bench]\nkind = "http"\nurl = "{url}"\nmodels = ["m"]\n[server]\nmax_batch_requests = 1000000\n'
+    )
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     options = ["--db", str(folder / "ledger.db"), "--config", str(folder / "config.toml")]

@@ -101,8 +101,9 @@ class Server(BaseModel):
     """`[server]`: settings of the HTTP server.
 
     `http`: HOST:PORT where `orchestrator serve` listens; "" is nowhere. `hosts`: further values of the header Host that
-    it answers to, such as a proxy's `batch.example.org`. `max_file_bytes`: the largest file that it takes. `tokens`: by
-    name, who may use it beside whoever has the main token.
+    it answers to, such as a proxy's `batch.example.org`. `max_file_bytes`: the largest file that it takes.
+    `max_batch_requests`: the most lines of a batch, and the most inputs of one that asks for embeddings. `connections`:
+    how many clients may be connected at once. `tokens`: by name, who may use it beside whoever has the main token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,6 +111,8 @@ class Server(BaseModel):
     http: str = ""
     hosts: tuple[str, ...] = ()
     max_file_bytes: int = Field(default=512 * 1024**2, ge=1)
+    max_batch_requests: int = Field(default=50_000, ge=1)
+    connections: int = Field(default=500, ge=1)
     tokens: Mapping[str, ServerToken] = {}
 
     @field_validator("http")

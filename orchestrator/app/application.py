@@ -167,7 +167,7 @@ class App:
         elif not request.job.failure_hooks and (hooks := failure_hooks(self.settings)):
             request = replace(request, job=replace(request.job, on_failure=hooks))
         progress, stop = progress or Progress(), stop or Stop()
-        async with logged(self.store.database.path, self._say) as log:
+        async with logged(self.store.database.real_path, self._say) as log:
             self._logs.append(log)
             try:
                 result = await run_job(request, self.store, progress, stop, self._safety, [*listeners, log])
@@ -201,7 +201,7 @@ class App:
 
         failure_hooks(self.settings)
         await to_thread.run_sync(check_models, self.settings.endpoints)
-        ledger = self.store.database.path
+        ledger = self.store.database.real_path
         service = Service(
             execute=partial(executed, ledger, self.settings.options, self._say),
             revive=endpoint_from,
@@ -475,7 +475,7 @@ class App:
         from orchestrator.run_log import event_log, last_lines
 
         return await to_thread.run_sync(
-            last_lines, event_log(self.store.database.path, (await self.find(run)).id), most
+            last_lines, event_log(self.store.database.real_path, (await self.find(run)).id), most
         )
 
     async def report(self, run: str | None = None, *, since: float = 0.0) -> Report:

@@ -12,7 +12,7 @@ import anyio
 import orjson
 
 from orchestrator import exact_json
-from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, Validated, duplicate, error_in
+from orchestrator.domain.batch_lines import MOST_ERRORS, BatchError, Validated, duplicate, error_in, inputs_of, too_many
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.sources.reading import filled_lines, opened, reading
 from orchestrator.store import Seen
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 _TOGETHER = 500  # ids that are looked up together
 
 
-def validated(path: Path, route: Route, served: Container[str]) -> Validated:
+def validated(path: Path, route: Route, served: Container[str], most: int) -> Validated:
     """Read a file as a stream and check every line. Blocking: a large file is for a child process.
 
-    `served`: the models that can be asked. Raises `UsageError` if the file cannot be read.
+    `served`: the models that can be asked. `most`: requests that a batch may have. Raises `UsageError` if the file
+    cannot be read.
     """
     with opened(path) as stream, reading(path), Seen.open() as ids:
         checker = _Checker(route, served, ids)
         for line, content in filled_lines(stream):
             checker.check(line, content)
-        return checker.result()
+        return checker.result(most)
 
 
 def custom_ids(path: Path, skipped: int) -> Iterator[str]:
@@ -44,13 +45,13 @@ def custom_ids(path: Path, skipped: int) -> Iterator[str]:
             yield exact_json.loads(content)["custom_id"]
 
 
-async def validated_by_child(path: Path, route: Route, served: Iterable[str]) -> Validated:
+async def validated_by_child(path: Path, route: Route, served: Iterable[str], most: int) -> Validated:
     """Call `validated` in a child process, which ends if this is cancelled. What it cannot read is an error, too.
 
     A pool of processes would execute this process's main module again, which may be a user's script. Raises
     `OrchestratorError` if the child is killed, after which it can be tried again.
     """
-    asked = orjson.dumps({"path": str(path), "route": route, "served": list(served)})
+    asked = orjson.dumps({"path": str(path), "route": route, "served": list(served), "most": most})
     command = [sys.executable, "-P", "-c", f"from {__name__} import main; main()"]
     done = await anyio.run_process(command, input=asked, check=False, start_new_session=True)
     if done.returncode < 0:  # a service manager stops all processes at once; the file is not at fault
@@ -66,7 +67,7 @@ def main() -> None:
     """Validate the file that standard input names, and print the result as JSON."""
     asked = orjson.loads(sys.stdin.buffer.read())
     try:
-        found = validated(Path(asked["path"]), asked["route"], frozenset(asked["served"]))
+        found = validated(Path(asked["path"]), asked["route"], frozenset(asked["served"]), asked["most"])
     except UsageError as error:
         found = Validated(0, None, (BatchError("invalid_request", str(error)),))
     sys.stdout.buffer.write(orjson.dumps(asdict(found)))
@@ -81,6 +82,7 @@ class _Checker:
         self._ids = ids
         self._model: str | None = None
         self._total = 0
+        self._inputs = 0
         self._bad = 0
         self._errors: list[BatchError] = []
         self._named: list[tuple[int, str]] = []  # lines since the last look, with their ids
@@ -93,6 +95,7 @@ class _Checker:
             request = exact_json.loads(content)
         except ValueError:
             request = None
+        self._inputs += inputs_of(request, self._route)
         error = error_in(request, line, self._route, self._served, self._model)
         if error is not None:
             self._found[line] = error
@@ -104,14 +107,16 @@ class _Checker:
         if self._total % _TOGETHER == 0:
             self._look_up()
 
-    def result(self) -> Validated:
-        """Return what has been found after the last line."""
+    def result(self, most: int) -> Validated:
+        """Return what has been found after the last line. `most`: requests that a batch may have."""
         self._look_up()
         if (more := self._bad - len(self._errors)) > 0:
             message = f"The first {MOST_ERRORS:,} invalid lines are listed; {more:,} more are invalid."
             self._errors.append(BatchError("too_many_errors", message))
         if not self._total:
             self._errors.append(BatchError("empty_file", "The input file contains no requests."))
+        if (error := too_many(self._total, self._inputs, most)) is not None:
+            self._errors.append(error)
         return Validated(self._total, self._model, tuple(self._errors))
 
     def _look_up(self) -> None:

@@ -76,9 +76,10 @@ async def _each(batches: Sequence[BatchProgress], do: Callable[[BatchProgress], 
 
 async def _check(settings: Settings, batch: Batch, path: Path) -> Validated:
     route, served = cast("Route", batch.endpoint), settings.served_models  # `check_new` allows only routes
+    most = settings.server.max_batch_requests
     if await to_thread.run_sync(_is_small, path):
-        return await to_thread.run_sync(validated, path, route, served)
-    return await validated_by_child(path, route, served)
+        return await to_thread.run_sync(validated, path, route, served, most)
+    return await validated_by_child(path, route, served, most)
 
 
 def _is_small(path: Path) -> bool:

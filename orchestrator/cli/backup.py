@@ -13,7 +13,7 @@ from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.global_options import Globals
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
-from orchestrator.domain.phrases import megabytes
+from orchestrator.domain.phrases import count, megabytes
 from orchestrator.store.copies import back_up
 from orchestrator.store.database import ledger_path
 
@@ -25,12 +25,16 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 
 
 def backup(context: typer.Context, file: File, force: Force = False, json: AsJson = False) -> None:
-    """Copy the ledger as it is now, even while it is in use. The copy is checked before it appears."""
+    """Copy the ledger as it is now, even while it is in use. The copy is checked before it appears.
+
+    The files of batches are copied to FILE.files.
+    """
     copied = without_store(context, partial(_back_up, context.obj, file, force=force), json=json)
     if json:
-        print_json({"backup": str(copied.path), "bytes": copied.after})
+        print_json({"backup": str(copied.path), "bytes": copied.after, "files": copied.files})
     else:
-        say(f"{copied.path}: {megabytes(copied.after)}, checked")
+        files = f"; {count(copied.files, 'file')} of batches in {copied.path}.files" if copied.files else ""
+        say(f"{copied.path}: {megabytes(copied.after)}, checked{files}")
 
 
 async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:

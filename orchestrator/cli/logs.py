@@ -27,7 +27,7 @@ def logs(context: typer.Context, run: SomeRun = None, follow: Follow = False, ta
 
 async def _logs(name: str | None, store: Store, *, follow: bool, tail: int | None) -> None:
     run = await store.runs.find(name)
-    log = event_log(store.database.path, run.id)
+    log = event_log(store.database.real_path, run.id)
     if not await to_thread.run_sync(log.exists):
         raise UsageError(f"run {run.id} of {run.job} has no log: nothing has executed it, or {log} was deleted")
 

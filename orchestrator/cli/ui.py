@@ -36,7 +36,7 @@ def ui(context: typer.Context, port: Port = 0, browser: Browser = True) -> None:
 async def _ui(port: int, link: Path | None, app: App) -> None:
     from orchestrator.server import listener_of, main_token, serve_http  # it takes a while, and few commands need it
 
-    stop, ledger = Stop(), app.store.database.path
+    stop, ledger = Stop(), app.store.database.real_path
     listener = await to_thread.run_sync(partial(listener_of, app, f"127.0.0.1:{port}", named=False))
     url = f"{listener.address.url}/"
     token = await to_thread.run_sync(main_token, ledger)

@@ -78,6 +78,22 @@ def duplicate(custom_id: str, line: int) -> BatchError:
     return BatchError("duplicate_custom_id", message, "custom_id", line)
 
 
+def inputs_of(request: object, route: Route) -> int:
+    """Return how many inputs a line asks about: texts or lists of tokens to be embedded, one for any other route."""
+    match request:
+        case {"body": {"input": [str() | list(), *_] as inputs}} if route == "/v1/embeddings":
+            return len(inputs)
+    return 1
+
+
+def too_many(total: int, inputs: int, most: int) -> BatchError | None:
+    """Return the error of a file with so many lines and inputs, if those are too many."""
+    if max(total, inputs) <= most:
+        return None
+    found = f"{total:,} requests" if total > most else f"{inputs:,} embedding inputs"
+    return BatchError("too_many_tasks", f"The input file contains {found}; a batch may have at most {most:,}.")
+
+
 def error_in(request: object, line: int, route: Route, served: Container[str], model: str | None) -> BatchError | None:
     """Return the first thing that is wrong with a line, given as its JSON value; None if nothing is.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _GRACE = 5.0  # seconds that requests have to end, once the server is to stop
 _IDLE = 75.0  # seconds in which a client has to send the headers of its next request
 _PAUSE = 1.0  # seconds before a server that failed begins again
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _BACKLOG = 256  # connections that the system accepts before we do
 
 
@@ -58,7 +61,7 @@ def listener_of(app: App, place: str, *, named: bool = True) -> Listener:
     except ValueError as error:
         raise UsageError(f"--http: {error}") from error
     server = app.settings.server
-    ledger = app.store.database.path
+    ledger = app.store.database.real_path
     access = load_access(server.tokens if named else {}, ledger)
     _check_reach(address, access, server.hosts)
     try:
@@ -121,12 +124,18 @@ async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], 
         )
         await runner.setup()
         assert runner.server is not None
+        accepting: asyncio.Server | None = None
         try:
             tasks.start_soon(slow.end_stalled, runner.server)
-            await web.SockSite(runner, listener.socket.dup(), backlog=_BACKLOG).start()
+            connect = partial(_connected, runner.server, app.settings.server.connections)
+            accepting = await asyncio.get_running_loop().create_server(
+                connect, sock=listener.socket.dup(), backlog=_BACKLOG
+            )
             say(f"listening on {listener.address.url} with the token in {listener.token_place}")
             await stop.wait()
         finally:
+            if accepting is not None:
+                accepting.close()
             stop.drain(_GRACE)
             with anyio.CancelScope(shield=True):
                 async with task_group() as ending:
@@ -134,6 +143,20 @@ async def _serve(app: App, listener: Listener, stop: Stop, say: Callable[[str], 
                     await runner.cleanup()
                     ending.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
+
+
+class _Busy(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(_BUSY)
+        transport.close()
+
+
+def _connected(server: web.Server, most: int) -> asyncio.BaseProtocol:
+    """Return what serves a new connection."""
+    return server() if len(server.connections) < most else _Busy()
 
 
 async def _cut_off(server: web.Server, stop: Stop) -> None:

@@ -13,7 +13,7 @@ import math
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from orchestrator import exact_json
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.report.listings import queue_json, run_json
 from orchestrator.run_log import event_log, lines_after
+from orchestrator.server.ownership import without_words
 from orchestrator.store.changes import Changes
 
 if TYPE_CHECKING:
@@ -189,12 +190,20 @@ class LiveFeed:
     async def _look(self) -> None:
         """Compare the ledger with what is known, and make a frame of each difference."""
         known = self._known
-        current = await self._app.current(set(known.runs), known.newest)
+        current = await self._discreet(await self._app.current(set(known.runs), known.newest))
         self._compare_runs(current)
         self._compare("queue", known.queue, _queue_of(current))
         self._compare("endpoints", known.endpoints, _endpoints_of(current))
         known.newest = current.newest
         await self._take_readings()
+
+    async def _discreet(self, current: Current) -> Current:
+        """Return what happens without words about runs of batches: every role reads the same frames."""
+        spoken = [run for run, _ in current.runs if run.why or run.error] + [one for one in current.queue if one.why]
+        private = {one.id for one in spoken if await self._app.batches.owner_of_run(one.id) is not None}
+        runs = [(without_words(run) if run.id in private else run, counts) for run, counts in current.runs]
+        queue = [without_words(one) if one.id in private else one for one in current.queue]
+        return replace(current, runs=runs, queue=queue)
 
     def _wake(self) -> None:
         """Let the streams send what is new."""
@@ -240,7 +249,7 @@ class LiveFeed:
 
     async def _take_lines(self) -> None:
         """Read on in the logs of the runs that were executed since the last time."""
-        known, ledger = self._known, self._app.store.database.path
+        known, ledger = self._known, self._app.store.database.real_path
         wanted = {run: known.offsets[run] for run in sorted(known.reading)}
         for run, (lines, offset) in (await to_thread.run_sync(_read_on, ledger, wanted)).items():
             known.offsets[run] = offset

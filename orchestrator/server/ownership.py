@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Role
+from orchestrator.domain.queue import Queued
+from orchestrator.domain.report_data import Ran
 from orchestrator.domain.run import Run
 from orchestrator.server.context import IDENTITY, context_of, identity_of
 from orchestrator.server.failures import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.typedefs import Handler
 
     from orchestrator.domain.report import Report
 
+T = TypeVar("T", bound=Run | Queued | Ran)
 _RUN = web.RequestKey("run", Run)
 _MAY_CHANGE = web.RequestKey("may_change", bool)
 _CHECKED = ("/v1/", "/batches/", "/sign-out")  # where handlers look only for what belongs to the owner
@@ -75,9 +80,26 @@ async def may_change(request: web.Request, run: int) -> bool:
     return _is_theirs(request, await context_of(request).app.batches.owner_of_run(run))
 
 
+async def discreet(request: web.Request, ones: Sequence[T]) -> list[T]:
+    """Return runs, of which those that whoever asks may not read have no words of their servers: no reason, no error.
+
+    What a server says may quote a request, and names what only the batch's owner has to know.
+    """
+    return [one if await may_read(request, one.id) else without_words(one) for one in ones]
+
+
+def without_words(one: T) -> T:
+    """Return a run without the reason why it waits and the error with which it ended."""
+    if isinstance(one, Queued):
+        return replace(one, why=None)
+    return replace(one, why=None, error=None)
+
+
 async def readable(request: web.Request, report: Report) -> Report:
     """Return the report with only those runs of which whoever asks may see more than figures. Its totals are of all."""
-    return replace(report, runs=[run for run in report.runs if await may_read(request, run.ran.id)])
+    runs = [run for run in report.runs if await may_read(request, run.ran.id)]
+    waiting = [one if await may_read(request, one.run) else replace(one, why=None) for one in report.data.waiting]
+    return replace(report, runs=runs, data=replace(report.data, waiting=waiting))
 
 
 async def _run_to_change(request: web.Request, name: str) -> Run:

@@ -123,8 +123,8 @@ UPDATE batch SET ended_at = :now, ended_as = :status, errors = :errors, complete
 WHERE id = :id
 """
 # a run that asks items of a cancelled batch again is another run of the same job
-_OWNER_OF_RUN = """
-SELECT b.owner FROM batch b WHERE b.run_id = :run OR b.id IN (
+_BATCH_OF_RUN = """
+SELECT b.owner, b.id FROM batch b WHERE b.run_id = :run OR b.id IN (
     SELECT same.key FROM run r JOIN job j ON j.id = r.job_id AND j.name LIKE 'batch%'
     JOIN run same ON same.job_id = r.job_id WHERE r.id = :run) LIMIT 1
 """
@@ -219,10 +219,18 @@ class Batches:
 
     async def owner_of_run(self, run_id: int) -> str | None:
         """Whose batch the run is of; None if it is of none."""
+        found = await self._batch_of_run(run_id)
+        return None if found is None else found[0]
+
+    async def id_of_run(self, run_id: int) -> str | None:
+        """The batch that the run is of; None if it is of none."""
+        found = await self._batch_of_run(run_id)
+        return None if found is None else found[1]
+
+    async def _batch_of_run(self, run_id: int) -> tuple[str, str] | None:
         async with self._database.read() as connection:
-            owners = await connection.execute(_OWNER_OF_RUN, {"run": run_id})
-            owner: str | None = owners.scalar_one_or_none()
-            return owner
+            found = (await connection.execute(_BATCH_OF_RUN, {"run": run_id})).one_or_none()
+            return None if found is None else (found[0], found[1])
 
     async def new(self) -> list[BatchProgress]:
         """All batches that have not been validated and queued, the oldest first."""

@@ -15,10 +15,11 @@ from orchestrator.domain.errors import LedgerError
 from orchestrator.store.private import made_by_others
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_PIECE = 1 << 20  # bytes that are copied at once
 _UNFINISHED = re.compile(r"\d+-[0-9a-f]{16}\.tmp")
 _CONTENT = re.compile("[0-9a-f]{64}")  # names of contents; whatever else is in the folder is not ours
 
@@ -106,6 +107,23 @@ class Blobs:
     def contents(self) -> list[str]:
         """Return the hashes of all contents."""
         return [path.name for path in self._paths() if _CONTENT.fullmatch(path.name)]
+
+    def copy_to(self, other: Blobs, contents: Sequence[str], pulse: Callable[[], None]) -> int:
+        """Copy these contents, and remove all others there. Returns how many of them are there then.
+
+        A content that is gone by now was deleted, or has expired. `pulse` may raise to stop between two of them.
+        """
+        wanted, there = {sha256 for sha256 in contents if self.path(sha256).exists()}, set(other.contents())
+        for sha256 in sorted(wanted - there):
+            pulse()
+            with suppress(FileNotFoundError), self.path(sha256).open("rb") as content, other.new() as made:
+                while piece := content.read(_PIECE):
+                    made.write(piece)
+                made.sync()
+                other.place(made)
+        for sha256 in there - wanted:
+            other.drop(sha256)
+        return len(wanted)
 
     def drop_abandoned(self, before: float) -> None:
         """Remove what killed processes left half written: nobody has written to it since `before`."""

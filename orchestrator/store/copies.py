@@ -15,6 +15,8 @@ import psutil
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.local_path import local_path
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.files import IN_USE
 from orchestrator.store.private import create_private
 from orchestrator.store.sqlite import DRIVER, WAL
 
@@ -29,15 +31,18 @@ _ROOM = 1.05  # of what a copy holds: it has to fit beside the ledger
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A copy: where it is, and the bytes of the original and of the copy."""
+    """A copy: where it is, and the bytes of the original and of the copy. `files`: contents that were copied too."""
 
     path: Path
     before: int
     after: int
+    files: int = 0
 
 
 def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] = lambda: None) -> Copied:
     """Write a copy of the ledger as it stands now; others go on writing, and the copy appears whole or not at all.
+
+    Contents of files and batches that it names are copied first, into the folder `COPY.files` beside it.
 
     `pulse` is called repeatedly, and may raise to stop the copy. `UsageError` if the copy exists, unless forced, or
     would be the ledger itself; `LedgerError` if it cannot be written or read back.
@@ -52,8 +57,9 @@ def back_up(ledger: Path, copy: Path, *, force: bool, pulse: Callable[[], None] 
         _need_room(copy.parent, _bytes_in_use(source))
         _copy(source, aside, pulse)
         _check(aside)
+        files = Blobs(ledger.resolve()).copy_to(Blobs(copy), _contents(aside), pulse)
         _put_in_place(aside, copy, force=force)
-    return Copied(copy, ledger.stat().st_size, copy.stat().st_size)
+    return Copied(copy, ledger.stat().st_size, copy.stat().st_size, files)
 
 
 def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied:
@@ -74,6 +80,15 @@ def compact(ledger: Path, *, pulse: Callable[[], None] = lambda: None) -> Copied
             _put_in_place(aside, ledger, force=True)
         # Other processes may connect only now. One that waited finds its file replaced, and gets an error that says so.
     return Copied(ledger, before, ledger.stat().st_size)
+
+
+def _contents(ledger: Path) -> list[str]:
+    """Return the hashes of the contents that a ledger names; older versions had none."""
+    with closing(_opened(ledger)) as connection:
+        tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('file', 'upload_part', 'batch')"
+        if connection.execute(tables).fetchone() != (3,):
+            return []
+        return [sha256 for (sha256,) in connection.execute(IN_USE)]
 
 
 def _check_ledger(ledger: Path) -> None:

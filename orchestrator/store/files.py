@@ -50,6 +50,10 @@ SELECT v.value FROM json_each(:contents) v WHERE NOT EXISTS (SELECT 1 FROM file 
 AND NOT EXISTS (SELECT 1 FROM upload_part p WHERE p.sha256 = v.value)
 AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.ended_at IS NULL AND b.input_sha256 = v.value)
 """
+IN_USE = """
+SELECT sha256 FROM file UNION SELECT sha256 FROM upload_part
+UNION SELECT input_sha256 FROM batch WHERE ended_at IS NULL AND input_sha256 IS NOT NULL
+"""
 _UPLOAD = """
 SELECT number, id, owner, state, bytes, filename, purpose, mime_type, expires_after, created_at, expires_at, file_id
 FROM upload

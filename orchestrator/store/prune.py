@@ -233,7 +233,7 @@ class _Pruning:
                 items += await self._step(partial(_drop_members, bounds, remember=remember))
             while await self._step(partial(_drop_rest, {"run": run_id, "moment": math.inf})):
                 pass
-            await to_thread.run_sync(forget_logs, self._database.path, run_id)
+            await to_thread.run_sync(forget_logs, self._database.real_path, run_id)
             runs += 1
         return runs, items
 

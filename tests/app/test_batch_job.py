@@ -93,7 +93,7 @@ def test_whatever_the_validation_accepts_is_read_as_one_item(
     ]
     path = tmp_path / "lines"
     path.write_text(end.join(map(_json, lines)), newline="")
-    assume(not validated(path, "/v1/chat/completions", {"m"}).errors)  # half a surrogate pair is not JSON
+    assume(not validated(path, "/v1/chat/completions", {"m"}, 50_000).errors)  # half a surrogate pair is not JSON
     items = [item for group in Snapshot(made(path), {}, None).groups() for chunk in group for item in chunk]
     assert [(item.item_id, json.loads(item.request or "")) for item in items] == list(zip(ids, asked, strict=True))
 

@@ -26,7 +26,7 @@ def line(custom_id: object, **changed: object) -> str:
 
 def checked(path: Path, *lines: str | bytes) -> Validated:
     path.write_bytes(b"\n".join(one if isinstance(one, bytes) else one.encode() for one in lines))
-    return validated(path, "/v1/chat/completions", ("m", "other"))
+    return validated(path, "/v1/chat/completions", ("m", "other"), 50_000)
 
 
 def codes(found: Validated) -> list[tuple[str, int | None]]:
@@ -88,6 +88,28 @@ def test_of_very_many_bad_lines_the_first_are_listed_and_the_rest_counted(tmp_pa
     assert found.errors[-1].message == "The first 1,000 invalid lines are listed; 501 more are invalid."
 
 
+def test_a_file_with_too_many_lines_is_not_asked_and_its_bad_lines_are_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("\n".join([line("a"), "{", line("c")]))
+    assert codes(validated(tmp_path / "a", "/v1/chat/completions", {"m"}, 3)) == [("invalid_json_line", 2)]
+    found = validated(tmp_path / "a", "/v1/chat/completions", {"m"}, 2)
+    assert codes(found) == [("invalid_json_line", 2), ("too_many_tasks", None)]
+    assert found.errors[-1].message == "The input file contains 3 requests; a batch may have at most 2."
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"), [("one", 1), (["a", "b", "c"], 3), ([[1, 2], [3]], 2), ([1, 2, 3, 4], 1), (["a"], 1)]
+)
+def test_a_line_counts_for_its_inputs_where_embeddings_are_asked_for(
+    tmp_path: Path, given: object, inputs: int
+) -> None:
+    body = {"model": "m", "input": given}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body}
+    (tmp_path / "a").write_text(json.dumps(request))
+    assert not validated(tmp_path / "a", "/v1/embeddings", {"m"}, inputs).errors
+    if inputs > 1:
+        assert codes(validated(tmp_path / "a", "/v1/embeddings", {"m"}, inputs - 1)) == [("too_many_tasks", None)]
+
+
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_an_empty_file_is_an_error_of_the_file(tmp_path: Path, content: str) -> None:
     assert codes(checked(tmp_path / "a", content)) == [("empty_file", None)]
@@ -95,9 +117,9 @@ def test_an_empty_file_is_an_error_of_the_file(tmp_path: Path, content: str) -> 
 
 async def test_a_child_process_finds_the_same_as_this_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text(line("a") + "\n" + line("é", model="n"))
-    here = await to_thread.run_sync(validated, tmp_path / "a", "/v1/chat/completions", ["m"])
+    here = await to_thread.run_sync(validated, tmp_path / "a", "/v1/chat/completions", ["m"], 50_000)
     assert here.errors
-    assert await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"]) == here
+    assert await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"], 50_000) == here
 
 
 async def test_a_killed_child_process_says_nothing_about_the_file(tmp_path: Path) -> None:
@@ -112,15 +134,15 @@ async def test_a_killed_child_process_says_nothing_about_the_file(tmp_path: Path
     async with task_group() as group:  # the child takes a while to begin
         group.start_soon(to_thread.run_sync, kill)
         with pytest.raises(OrchestratorError, match="killed by signal 9"):
-            await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"])
+            await validated_by_child(tmp_path / "a", "/v1/chat/completions", ["m"], 50_000)
 
 
 async def test_a_child_process_reports_a_file_that_it_cannot_read(tmp_path: Path) -> None:
-    (error,) = (await validated_by_child(tmp_path / "gone", "/v1/chat/completions", ["m"])).errors
+    (error,) = (await validated_by_child(tmp_path / "gone", "/v1/chat/completions", ["m"], 50_000)).errors
     assert error.code == "invalid_request"
     assert "does not exist" in error.message
 
 
 def test_a_file_that_is_gone_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
-        validated(tmp_path / "gone", "/v1/chat/completions", ())
+        validated(tmp_path / "gone", "/v1/chat/completions", (), 50_000)

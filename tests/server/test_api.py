@@ -15,15 +15,16 @@ from hypothesis.strategies import booleans
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from orchestrator.config import ServerToken, Settings
+from orchestrator.config import Server, ServerToken, Settings
 from orchestrator.domain.batch import NewBatch
 from orchestrator.domain.identity import Role
-from orchestrator.domain.queue import Submission
+from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.readings import Reading
-from orchestrator.domain.run import RunState
+from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.server.api import OPERATIONS
 from tests.commands import until
 from tests.failed_runs import FAILURES, process, run_with_failures
+from tests.server.conftest import TOKEN
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -261,6 +262,35 @@ async def test_each_role_may_do_its_part_and_sees_no_run_of_somebody_elses_batch
         headers = {"Authorization": "Bearer the-token-of-mine"}
         async with http.client.post("/api/submit", json={"spec": {}}, headers=headers) as response:
             assert response.status == 403
+
+
+async def test_what_a_server_said_to_somebody_elses_batch_is_in_no_list(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_READER", "the-token-of-reader")
+    tokens = {"reader": ServerToken(role=Role.READ, token_env="TOKEN_READER")}
+    async with serve_inside(Settings(server=Server(tokens=tokens))) as http:
+        store = http.app.store
+        holder = await process(store)
+        failed = (await store.runs.take(Spec("batched", "1", "1", {}), holder)).id
+        await store.runs.ingested(failed, total=0, plan=Plan(), input_sha256="1")
+        await store.runs.end(failed, holder, RunState.FAILED, "it quotes a private prompt")
+        queued, _ = await store.queue.submit(Submission("batched 2", {}, ["a"], due_at=0.0))
+        await store.queue.claim(holder, time.time())
+        await store.queue.requeue(Claim(queued, holder), time.time() + 3600, "a private wait", fruitless=False)
+        await store.runs.leave(holder)
+        for run in (failed, queued):
+            batch = await store.batches.add(NewBatch("mine", "/v1/chat/completions", f"file-{run}"), reader="mine")
+            await store.batches.begin(batch, run, 5, "m")
+
+        async def read(path: str, token: str) -> str:
+            async with http.anybody.get(path, headers={"Authorization": f"Bearer {token}"}) as response:
+                assert response.status == 200
+                return await response.text()
+
+        for path in ("/api/runs", "/api/queue", "/runs", "/queue", "/"):
+            assert "private" not in await read(path, "the-token-of-reader"), path
+            assert "private" in await read(path, TOKEN), path
 
 
 # -- a real daemon -----------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from orchestrator.config import Server, Settings
 from orchestrator.server import application
 from tests.server.conftest import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from tests.server.conftest import Inside
 
@@ -68,6 +70,25 @@ async def test_a_client_that_does_not_finish_its_headers_loses_its_connection(ht
     async with connection(http) as (reader, writer):
         writer.write(sent)
         assert await reader.read() == b""
+
+
+async def test_one_connection_too_many_is_answered_503_until_another_ends(
+    serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.server.listening._IDLE", 75.0)
+    async with serve_inside(Settings(server=Server(connections=2))) as http:
+        async with connection(http) as first, connection(http) as second:
+            for reader, writer in (first, second):
+                writer.write(head(http, "GET /healthz"))
+                assert (await reader.readline()).split()[1] == b"200"
+            async with connection(http) as (reader, _):
+                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        status = b"503"
+        while status == b"503":
+            async with connection(http) as (reader, writer):
+                writer.write(head(http, "GET /healthz"))
+                status = (await reader.readline()).split()[1]
+        assert status == b"200"
 
 
 async def test_a_client_that_stops_sending_its_body_loses_its_connection(http: Inside) -> None:

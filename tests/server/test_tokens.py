@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from anyio import to_thread
 
-from orchestrator.config import Server, ServerToken
+from orchestrator.app import open_app
+from orchestrator.config import Server, ServerToken, Settings
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Identity, Role
+from orchestrator.server import listener_of
 from orchestrator.server.tokens import VARIABLE, load_access, main_token, token_place
+from tests.failed_runs import run_with_failures
+from tests.ledgers import new_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +140,19 @@ def test_a_server_that_would_not_be_safe_does_not_begin(
 def test_all_addresses_need_a_name_of_the_server(workplace: Workplace) -> None:
     ended = workplace.run("serve", "--http", "0.0.0.0:0", env=MAIN)
     assert (ended.code, "list the names of this server in [server] hosts" in ended.line) == (2, True)
+
+
+async def test_a_ledger_that_is_opened_through_a_link_has_the_same_token_and_logs(tmp_path: Path) -> None:
+    ledger, link = tmp_path / "ledger.db", tmp_path / "elsewhere" / "link.db"
+    await to_thread.run_sync(new_ledger, ledger)
+    await to_thread.run_sync(link.parent.mkdir)
+    await to_thread.run_sync(link.symlink_to, ledger)
+    async with open_app(Settings(db=str(link))) as app:
+        listener = await to_thread.run_sync(listener_of, app, "127.0.0.1:0")
+        listener.socket.close()
+        assert listener.token_place == f"{ledger}.token"
+        run = str((await run_with_failures(app.store)).id)
+        (tmp_path / "ledger.db.runs").mkdir()
+        (tmp_path / "ledger.db.runs" / f"{run}.events.log").write_text("2026-11-21T00:00:00Z it began\n")
+        assert len(await app.events(run, 5)) == 1
+    assert [path.name for path in link.parent.iterdir()] == ["link.db"]

@@ -25,6 +25,7 @@ from orchestrator.domain.timetable import Declared
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
+from tests.failed_runs import run_with_failures
 from tests.past import Night, clock_at, live
 from tests.server.test_page import Elements
 
@@ -386,6 +387,17 @@ async def test_batches_are_listed_and_each_shows_its_status_files_and_metadata(h
     assert "data-error" in await text(http, "/batches/batch_77", status=404)
 
 
+async def test_the_page_of_a_batchs_run_leads_to_the_batch(http: Inside) -> None:
+    made = (await batch_of_a_file(http))[0]
+    found = await http.app.batches.find(made, None)
+    assert found is not None
+    run = await run_with_failures(http.app.store)
+    other = await run_with_failures(http.app.store, version="2")
+    await http.app.store.batches.begin(found.batch, run.id, 5, "m")
+    assert f'<a href="/batches/{made}">{made}</a>' in await text(http, f"/runs/{run.id}")
+    assert "/batches/batch" not in await text(http, f"/runs/{other.id}")
+
+
 async def test_errors_of_a_batch_are_shown_with_their_lines(http: Inside) -> None:
     made = (await batch_of_a_file(http))[0]
     found = await http.app.batches.find(made, None)
@@ -395,6 +407,7 @@ async def test_errors_of_a_batch_are_shown_with_their_lines(http: Inside) -> Non
     page = await text(http, f"/batches/{made}")
     for words in ("failed", "missing_required_parameter", "Missing required parameter: &#x27;url&#x27;.", "1 error"):
         assert words in page
+    assert "line 1: Missing required parameter: &#x27;url&#x27;." in await text(http, "/batches")
     assert "Cancel" not in page
     status, page = await post(http, f"/batches/{made}/cancel")
     assert (status, "Cannot cancel" in page) == (409, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.batch import BATCH_INPUT, BatchStatus, NewBatch, UploadState
 from orchestrator.domain.errors import BatchOver, LedgerError, UsageError
 from orchestrator.store import Store
+from orchestrator.store.copies import back_up
 from tests.past import clock_at
 
 if TYPE_CHECKING:
@@ -64,6 +66,19 @@ async def test_a_file_is_stored_under_its_hash_for_its_user_alone(store: Store) 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert file.expires_at == file.created_at + 30 * 86400
+
+
+async def test_a_backup_has_the_contents_that_are_in_use_and_a_newer_one_no_others(
+    store: Store, tmp_path: Path
+) -> None:
+    first, second, ledger = await kept(store, b"{}\n"), await kept(store, b"[]\n"), store.database.path
+    back_up_now = partial(back_up, ledger, tmp_path / "copy.db", force=True)
+    assert (await to_thread.run_sync(back_up_now)).files == 2
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "copy.db.files").iterdir()}
+    assert copied == {first.sha256: b"{}\n", second.sha256: b"[]\n"}
+    await FileService(store).delete(first.id, "ann")
+    assert (await to_thread.run_sync(back_up_now)).files == 1
+    assert [path.name for path in (tmp_path / "copy.db.files").iterdir()] == [second.sha256]
 
 
 async def test_only_our_own_unfinished_files_are_abandoned(store: Store) -> None:

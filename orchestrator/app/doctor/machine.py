@@ -52,7 +52,8 @@ async def zones(_patient: Patient) -> Findings:
 
 async def logs(patient: Patient) -> Findings:
     """Check the size of the logs of local servers and executed runs."""
-    runs = patient.ledger.with_name(f"{patient.ledger.name}.runs")
+    ledger = await to_thread.run_sync(patient.ledger.resolve)
+    runs = ledger.with_name(f"{ledger.name}.runs")
     folders = [platformdirs.user_log_path("orchestrator", appauthor=False), runs]
     size = sum([await to_thread.run_sync(_bytes_in, folder) for folder in folders])
     seen = f"{megabytes(size)} in {' and '.join(map(str, folders))}"

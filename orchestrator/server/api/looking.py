@@ -14,7 +14,7 @@ from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import costs_json, item_json, queue_json, run_json, status_json, timetable_json
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
-from orchestrator.server.ownership import readable, run_of, run_to_read
+from orchestrator.server.ownership import discreet, readable, run_of, run_to_read
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -42,7 +42,9 @@ async def runs(request: web.Request, asked: RunsAsked) -> Json:
     app = context_of(request).app
     found = await app.runs(asked.limit + 1, before=asked.before, job=asked.job, state=asked.state)
     shown, more = found[: asked.limit], len(found) > asked.limit
-    return {"runs": [run_json(run, counts) for run, counts in shown], "next": shown[-1][0].id if more else None}
+    runs_ = await discreet(request, [run for run, _ in shown])
+    listed = [run_json(run, counts) for run, (_, counts) in zip(runs_, shown, strict=True)]
+    return {"runs": listed, "next": shown[-1][0].id if more else None}
 
 
 async def run(request: web.Request, _asked: Nothing) -> Json:
@@ -95,7 +97,7 @@ async def readings(request: web.Request, asked: ReadingsAsked) -> Json:
 async def queue(request: web.Request, _asked: Nothing) -> Json:
     """List the runs being executed, then those that wait, in the order in which they are taken, and why they wait."""
     found, served = await context_of(request).app.queue()
-    return queue_json(found, time.time(), served=served)
+    return queue_json(await discreet(request, found), time.time(), served=served)
 
 
 async def schedules(request: web.Request, _asked: Nothing) -> Json:

@@ -84,7 +84,9 @@ class ReportAsked(Asked):
     since: Annotated[
         Moment | None, Field(description="Start of the period: yesterday (the default), today, 12h, 2d, 2026-11-20.")
     ] = None
-    run: Annotated[Word | None, Field(description="A run's number, or a job's name, in place of a period.")] = None
+    run: Annotated[
+        Word | None, Field(description="A run's number, or a job's name, in place of `since`; not both.")
+    ] = None
 
 
 class Tuning(Asked):
@@ -110,6 +112,15 @@ class Retry(Asked):
 
 class Submission(Asked):
     """A run to queue: of a job file in a folder of `[serve] jobs`, or of a job as JSON (docs/job_spec.md)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["jobfile"], "properties": {"jobfile": {"type": "string"}, "spec": {"type": "null"}}},
+                {"required": ["spec"], "properties": {"spec": {"type": "object"}, "jobfile": {"type": "null"}}},
+            ]
+        }
+    )
 
     jobfile: Annotated[Word | None, Field(description="Its path, or its name in one of the folders.")] = None
     spec: Annotated[dict[str, object] | None, Field(description="A job without references to Python files.")] = None

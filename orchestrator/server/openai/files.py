@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,10 +18,13 @@ from orchestrator.server.openai.objects import answer, deleted_file, file_object
 from orchestrator.server.openai.queries import page_query
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+
     from orchestrator.domain.batch import StoredFile
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 _MOST = 10_000  # files of a page, which is also the default
+_RANGE = re.compile(r"bytes=(?:-\d+|(?P<first>\d{1,18})-(?P<last>\d{1,18})?)", re.ASCII)  # what aiohttp reads
 _HEAD = 1 << 16  # bytes of a batch's input that are looked at before it is stored
 
 
@@ -84,7 +88,23 @@ async def file_content(request: web.Request) -> web.StreamResponse:
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
     }
-    return web.FileResponse(context_of(request).app.files.path_of(file), headers=headers)
+    return _Content(context_of(request).app.files.path_of(file), headers=headers)
+
+
+class _Content(web.FileResponse):
+    """A file, or one range of it. Any other header Range is ignored, as RFC 9110 (14.2) allows and clients expect."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        asked = request.headers.get("Range")
+        if asked is not None and not _is_one_range(asked):
+            kept = [(name, value) for name, value in request.headers.items() if name.lower() != "range"]
+            request = request.clone(headers=kept)
+        return await super().prepare(request)
+
+
+def _is_one_range(header: str) -> bool:
+    found = _RANGE.fullmatch(header)
+    return found is not None and (found["last"] is None or int(found["first"]) <= int(found["last"]))
 
 
 def check_purpose(purpose: str, filename: str) -> None:

@@ -48,7 +48,7 @@ async def batches_page(request: web.Request) -> web.Response:
         ("failed", "n"),
         ("model", "wide"),
     ]
-    heads += [("created", "when"), ("owner", "")]
+    heads += [("created", "when"), ("owner", ""), ("failed because", "wide")]
     body = [section("Latest", table(heads, [_row(one) for one in found], "Batches"))]
     if more:
         older = with_query("/batches", after=found[-1].batch.id)
@@ -67,7 +67,17 @@ def _row(one: BatchProgress) -> list[str]:
         batch.model or "",
         moment(batch.created_at),
         batch.owner,
+        _why(one),
     ]
+
+
+def _why(one: BatchProgress) -> str:
+    """Return why a batch failed: its first error, and how many more there are."""
+    errors = one.batch.errors
+    if one.status is not BatchStatus.FAILED or not errors:
+        return ""
+    more = f" (and {count(len(errors) - 1, 'more error')})" if len(errors) > 1 else ""
+    return f"{'' if errors[0].line is None else f'line {errors[0].line:,}: '}{errors[0].message}{more}"
 
 
 def _badge(status: BatchStatus) -> Markup:

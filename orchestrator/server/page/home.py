@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import report_words as words
@@ -10,7 +11,7 @@ from orchestrator.domain.terms import cost_of
 from orchestrator.report.listings import stands
 from orchestrator.report.markup import Markup, joined, listed, tag
 from orchestrator.server.context import context_of, identity_of
-from orchestrator.server.ownership import may_read
+from orchestrator.server.ownership import discreet, may_read
 from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.curves import throughput
 from orchestrator.server.page.layout import Page, badge, progress, respond, section, table, tiles
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.batch import Batch, BatchProgress
     from orchestrator.domain.batch_lines import BatchError
     from orchestrator.domain.report import RunReport
-    from orchestrator.domain.report_data import AwakeWindow
+    from orchestrator.domain.report_data import AwakeWindow, Ran
     from orchestrator.engine.overview import LiveRun, Overview
 
 _DAY = 86400.0
@@ -35,6 +36,12 @@ _QUEUED = 12  # runs that are listed; the page of the queue has the others
 async def home(request: web.Request) -> web.Response:
     """Answer with the first page."""
     overview = await context_of(request).app.overview(known_causes(request))
+    executing = await discreet(request, [live.report.ran for live in overview.executing])
+    overview = replace(
+        overview,
+        executing=[_of(live, ran) for live, ran in zip(overview.executing, executing, strict=True)],
+        queue=[*await discreet(request, overview.queue[:_QUEUED]), *overview.queue[_QUEUED:]],
+    )
     troubled = [run for run in overview.troubled if await may_read(request, run.ran.id)]
     batches, owner = context_of(request).app.batches, identity_of(request).only
     refused = await batches.refused(owner, since=overview.at - _DAY, limit=_REFUSED)
@@ -42,6 +49,10 @@ async def home(request: web.Request) -> web.Response:
     hourly, _ = _hourly(overview)
     tab = f"{len(overview.awake)} awake, {hourly}" if overview.awake else "Nothing is awake"
     return respond(Page("Now", body, "/", _spoken(overview), tab=tab, ticks=bool(overview.awake or overview.executing)))
+
+
+def _of(live: LiveRun, ran: Ran) -> LiveRun:
+    return replace(live, report=replace(live.report, ran=ran))
 
 
 def _spoken(overview: Overview) -> str:

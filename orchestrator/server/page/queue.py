@@ -15,7 +15,7 @@ from orchestrator.engine.daemon.scheduling import timetable_of
 from orchestrator.report.listings import last_words, next_words, stands
 from orchestrator.report.markup import Markup, joined, listed, tag
 from orchestrator.server.context import context_of, identity_of
-from orchestrator.server.ownership import may_act, may_change
+from orchestrator.server.ownership import discreet, may_act, may_change
 from orchestrator.server.page.addresses import run_link
 from orchestrator.server.page.layout import Page, action, respond, section, table
 
@@ -38,6 +38,7 @@ async def queue_page(request: web.Request) -> web.Response:
         words = "No daemon is running, so nothing here begins. Start one: "
         body.append(tag("p", words, tag("code", "orchestrator serve"), class_="notice warn"))
     theirs = {one.id for one in queued[:_MOST] if await may_change(request, one.id)}
+    queued[:_MOST] = await discreet(request, queued[:_MOST])
     body += [_runs(request, queued, theirs, now), await _schedules(request, timetable, now)]
     if timetable.broken:
         lines = [tag("li", f"{file.path}: {file.error}") for file in timetable.broken]

@@ -34,8 +34,9 @@ async def run_page(request: web.Request) -> web.Response:
     live, now = await app.watched(number, known_causes(request))
     report = live.report
     ran = report.ran
+    batch = await app.store.batches.id_of_run(ran.id)
     body = [
-        tag("p", badge(report.state), " ", _sentence(report), class_="state"),
+        tag("p", badge(report.state), " ", _sentence(report), _of_batch(batch), class_="state"),
         _why(report),
         _actions(request, report),
         _figures(live),
@@ -52,6 +53,10 @@ def _sentence(report: RunReport) -> Markup:
     ran = report.ran
     done = f"{ran.completed:,} completed, {ran.discarded:,} discarded, {report.left:,} to do, of "
     return joined(done, tag("a", count(ran.total, "item"), href=f"/runs/{ran.id}/items"))
+
+
+def _of_batch(batch: str | None) -> Markup:
+    return Markup("") if batch is None else joined(", of batch ", tag("a", batch, href=f"/batches/{batch}"))
 
 
 def _why(report: RunReport) -> Markup:

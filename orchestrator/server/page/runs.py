@@ -9,6 +9,7 @@ from orchestrator.engine.status import state_word
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, tag
 from orchestrator.server.context import context_of
+from orchestrator.server.ownership import discreet
 from orchestrator.server.page.addresses import number_in, run_link, with_query
 from orchestrator.server.page.layout import Page, badge, respond, section, table
 
@@ -25,7 +26,9 @@ async def runs_page(request: web.Request) -> web.Response:
     """Answer with a page of the list of runs."""
     job, state, before = request.query.get("job", ""), request.query.get("state", ""), number_in(request, "before")
     found = await context_of(request).app.runs(_MOST + 1, before=before, job=job or None, state=state or None)
-    shown, more = found[:_MOST], len(found) > _MOST
+    more = len(found) > _MOST
+    runs = await discreet(request, [run for run, _ in found[:_MOST]])
+    shown = [(run, counts) for run, (_, counts) in zip(runs, found, strict=False)]
     body = [_filters(job, state)]
     if shown:
         body.append(section("Latest" if before is None else f"Before run {before}", _table(shown)))

@@ -61,7 +61,13 @@ async def test_a_content_is_whole_or_the_range_that_is_asked_for(http: Inside) -
         ("bytes=0-9", 206, CONTENT[:10]),
         ("bytes=10-", 206, CONTENT[10:]),
         ("bytes=-5", 206, CONTENT[-5:]),
+        ("bytes= 0-9 ", 200, CONTENT),
         (f"bytes={len(CONTENT)}-", 416, None),
+        ("bytes=0-1,4-5", 200, CONTENT),
+        ("bytes=9-0", 200, CONTENT),
+        ("bytes=abc", 200, CONTENT),
+        ("lines=0-9", 200, CONTENT),
+        ("bytes=-", 200, CONTENT),
     ):
         async with http.client.get(path, headers={"Range": wanted}) as response:
             assert response.status == status
