@@ -60,6 +60,16 @@ def asked_in_parts(kind: FailureKind, attempt: int, policy: Policy) -> bool:
     return kind in _BLAMES_CONTENT or (kind in _TROUBLE and attempt >= min(_TROUBLED, policy.max_attempts))
 
 
+def whole_repeats(passed: int, failed: int) -> int:
+    """Return how many times a batch with a garbled answer is asked again as a whole, before it is asked in parts.
+
+    `passed` and `failed`: earlier such repeats. If they pass, garbage is transient; if not, items are at fault.
+    """
+    if failed > passed + 1:
+        return 0
+    return 2 if passed > 2 * failed else 1
+
+
 def asked_alone(failures: Sequence[FailureKind]) -> bool:
     """Whether an item with these failures is asked alone, since it may be to blame and would make other items fail."""
     return (

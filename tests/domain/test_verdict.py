@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.attempt import Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.policy import Backoff, Policy
-from orchestrator.domain.verdict import asked_alone, asked_in_parts, judge, tries
+from orchestrator.domain.verdict import asked_alone, asked_in_parts, judge, tries, whole_repeats
 
 POLICY = Policy(
     max_attempts=3, rate_limit_attempts=4, parse_attempts=2, backoff=Backoff(first=1.0, factor=2.0, cap=10.0)
@@ -135,3 +135,12 @@ def test_an_item_is_asked_alone_once_it_may_be_to_blame() -> None:
     assert [asked_alone(failures) for failures in ([], [timeout], [timeout, unavailable])] == [False, False, True]
     assert [asked_alone([refused] * times) for times in (2, 3)] == [False, True]
     assert asked_alone([FailureKind.DUBIOUS])
+
+
+@pytest.mark.parametrize(
+    ("passed", "failed", "repeats"), [(0, 0, 1), (1, 0, 2), (3, 1, 2), (2, 1, 1), (0, 1, 1), (0, 2, 0), (1, 3, 0)]
+)
+def test_garbled_batches_are_repeated_whole_as_long_as_that_usually_passes(
+    passed: int, failed: int, repeats: int
+) -> None:
+    assert whole_repeats(passed, failed) == repeats

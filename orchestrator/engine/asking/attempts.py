@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from orchestrator.domain.errors import (
     described,
 )
 from orchestrator.domain.failpoints import reached
-from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries
+from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries, whole_repeats
 from orchestrator.engine.asking.concurrency import CANARY
 from orchestrator.engine.asking.parse import parsed, stored
 from orchestrator.store.items import Settlement
@@ -67,6 +68,7 @@ class Attempts:
         self._breaker = breaker
         self._send_next = send_next
         self._refused_at_first: set[bytes] = set()  # requests that were refused before any was answered
+        self._repeats = Counter[bool]()  # of whole batches after garbled answers, by whether they passed
         self._mistakes: set[str] = set()  # names of unexpected exceptions that have been logged
 
     async def probe_if_down(self) -> None:
@@ -74,10 +76,11 @@ class Attempts:
         if self._effort.outage.lasts:
             await self._effort.outage.probe(self._probe)
 
-    async def attempt(self, batch: list[Item], *, part: bool = False) -> list[Settlement]:
+    async def attempt(self, batch: list[Item], *, part: bool = False, repeat: int = 0) -> list[Settlement]:
         """Ask once. A batch that is refused as a whole is halved until the items to blame are alone.
 
-        `part`: the batch is part of a larger one that already has a place in flight.
+        `part`: the batch is part of a larger one that already has a place in flight, or the whole of it, for the
+        `repeat`th time.
         """
         if part and not await self._throttle.begin_another(self._effort.stop):
             raise _PutOff
@@ -86,14 +89,17 @@ class Attempts:
         try:
             answers = await self._ask(batch)
         except RequestFailed as failure:
-            if not part and len(batch) > 1 and failure.kind is FailureKind.GARBLED:
+            garbled = failure.kind is FailureKind.GARBLED and len(batch) > 1 and part == bool(repeat)
+            self._repeats[False] += garbled and part
+            if garbled and repeat < whole_repeats(self._repeats[True], self._repeats[False]):
                 with suppress(_PutOff, NoRoom):
-                    return await self.attempt(batch, part=True)  # this usually passes; if not, it is halved
+                    return await self.attempt(batch, part=True, repeat=repeat + 1)
             elif len(batch) > 1 and asked_in_parts(failure.kind, _latest_try(batch, failure) + part, self._policy):
                 return await self._in_parts(batch, failure, begun)
             answers = [failure] * len(batch)
         else:
             self._concurrency.went_well(batch)
+            self._repeats[True] += repeat > 0
         seconds, jitter = time.monotonic() - begun, random.random()
         return [
             Settlement(item, self._outcome(item, answer, jitter), seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import anyio
@@ -108,6 +109,33 @@ async def test_a_batch_with_a_transient_failure_is_repeated_whole_and_blames_no_
     policy = Policy(backoff=QUICK, batch_size=16, concurrency=1)
     report = await run(job_of([f"text {number}" for number in range(64)], endpoint, tmp_path, policy), store)
     assert (report.counts.completed, [len(batch) for batch in endpoint.asked]) == (64, [16] * 5)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+async def test_if_a_fifth_of_the_answers_is_garbled_few_requests_are_repeated(
+    concurrency: int, store: Store, tmp_path: Path
+) -> None:
+    endpoint, draw = Scripted(batch_size=16), random.Random(1)
+    garbled = RequestFailed(FailureKind.GARBLED, "no JSON")
+    endpoint.fails_with = lambda _: garbled if draw.random() < 0.2 else None
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=concurrency)
+    report = await run(job_of([f"text {number}" for number in range(16 * 150)], endpoint, tmp_path, policy), store)
+    assert report.counts.completed == 16 * 150
+    assert len(endpoint.asked) <= 1.3 * 150  # 1.25 is the least
+
+
+async def test_batches_with_an_item_that_is_always_garbled_are_soon_halved_at_once(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(batch_size=16)
+    garbled = RequestFailed(FailureKind.GARBLED, "no JSON")
+    endpoint.fails_with = lambda texts: garbled if any("bad" in text for text in texts) else None
+    texts = [f"{'bad' if number % 32 == 0 else 'text'} {number}" for number in range(16 * 20)]
+    policy = Policy(backoff=QUICK, batch_size=16, concurrency=1, order="input", breaker=1000)
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (16 * 20 - 10, 10)
+    whole = [tuple(batch) for batch in endpoint.asked if len(batch) == 16 and "bad" in " ".join(batch)]
+    assert max(map(whole.count, whole[6:])) == 1
 
 
 async def test_the_parts_of_a_batch_are_asked_before_it_is_discarded(store: Store, tmp_path: Path) -> None:
