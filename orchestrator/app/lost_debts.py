@@ -40,6 +40,17 @@ def is_lost(debt: Mapping[str, object], ledger: Path) -> bool:
     return file is None or debt["file"] != list(file)
 
 
+def without_ledger(ledger: Path) -> str:
+    """Return what can be done to find what is owed, if the ledger is gone and no guard has given up."""
+    trying = [(one, one.debt) for one in traces(ledger) if one.at_work]
+    if named := [f"{debt['endpoint']} (guard {one.pid}: {one.said})" for one, debt in trying if debt is not None]:
+        return f"there is no ledger {ledger}; guards are still trying to pause {', '.join(named)}"
+    return (
+        f"there is no ledger {ledger}, and no guard has left a debt beside it: name another one with --db, put a "
+        "backup in its place, or see what is awake with `orchestrator endpoints list`"
+    )
+
+
 def lost_debts(ledger: Path) -> list[Swept]:
     """Return what lost ledgers owe, according to the traces beside this one."""
     lost = [trace.debt for trace in _given_up(ledger) if trace.debt is not None and is_lost(trace.debt, ledger)]

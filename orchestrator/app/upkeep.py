@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from anyio import from_thread, to_thread
 
 from orchestrator.app.application import do_nothing, open_app
-from orchestrator.app.lost_debts import is_lost, lost_debts
-from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError
+from orchestrator.app.lost_debts import is_lost, lost_debts, without_ledger
+from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, UsageError
 from orchestrator.endpoints import endpoint_from
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.awake.sweep import Swept, pay_lost
@@ -45,8 +45,11 @@ async def sweep_ledger(
     if known_debt is not None and await to_thread.run_sync(is_lost, known_debt, ledger):
         return [await pay_lost(known_debt, endpoint_from)]
     lost = await to_thread.run_sync(lost_debts, ledger)
-    if lost and dry_run and await to_thread.run_sync(identity, ledger) is None:
-        return lost
+    if await to_thread.run_sync(identity, ledger) is None:
+        if not lost:
+            raise UsageError(await to_thread.run_sync(without_ledger, ledger))
+        if dry_run:
+            return lost
     async with open_app(settings, create=bool(lost), say=say) as app:
         return await (app.owed() if dry_run else app.sweep(notify=known_debt is None))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,27 @@ def test_a_command_that_needs_a_ledger_does_not_create_one(workplace: Workplace,
     assert ended.code == 2
     assert f"there is no ledger {workplace.ledger}" in ended.line
     assert not workplace.ledger.parent.exists()
+
+
+def test_a_sweep_without_a_ledger_names_the_guards_that_are_still_trying(workplace: Workplace) -> None:
+    watch = workplace.folder / "watch.py"
+    watch.write_text("input()")
+    with subprocess.Popen([sys.executable, str(watch)], stdin=subprocess.PIPE) as guard:
+        trace = workplace.ledger.with_name(f"{workplace.ledger.name}.guard-{guard.pid}")
+        trace.write_text('{"endpoint": "big", "opened_at": 1.0}\nthe provider is silent\n')
+        workplace.ledger.unlink(missing_ok=True)
+        ended = workplace.run("sweep")
+        guard.communicate(b"\n")
+    assert ended.code == 2
+    assert ended.line.endswith(f"guards are still trying to pause big (guard {guard.pid}: the provider is silent)")
+
+
+def test_a_sweep_without_a_ledger_says_what_to_do(workplace: Workplace) -> None:
+    workplace.ledger.unlink(missing_ok=True)
+    ended = workplace.run("sweep")
+    assert ended.code == 2
+    assert "no guard has left a debt" in ended.line
+    assert "endpoints list" in ended.line
 
 
 def test_an_empty_file_is_not_a_ledger_and_stays_empty(workplace: Workplace) -> None:

@@ -182,6 +182,8 @@ class Attempts:
             answers = await self._model.ask(requests, self._again)
         except (EndpointRefused, OutOfCredit) as refusal:
             if self._concerns_all(refusal, requests):
+                if isinstance(refusal, OutOfCredit):
+                    refusal.add_note("nothing had been answered before, so this holds for every request")
                 raise
             # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices, and
             # the outage if there is no credit any more.

@@ -281,6 +281,14 @@ async def test_a_row_that_is_answered_402_is_discarded_if_other_requests_succeed
     assert [(cause.kind, cause.sample) for cause in report.causes] == [("dubious", f"i{row}")]
 
 
+async def test_a_402_before_anything_was_answered_ends_the_run_and_says_so(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    endpoint.fails_with = lambda _: OutOfCredit("u answered 402: add credit")
+    with pytest.raises(OutOfCredit) as raised:
+        await run(job_of(TEXTS[:3], endpoint, tmp_path, ONCE), store)
+    assert raised.value.__notes__ == ["nothing had been answered before, so this holds for every request"]
+
+
 async def test_a_run_without_credit_stops_and_discards_nothing(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(delay=0.002)
     endpoint.fails_with = away(endpoint, 20, 1000, NO_CREDIT)
