@@ -183,7 +183,7 @@ class Attempts:
         except (EndpointRefused, OutOfCredit) as refusal:
             if self._concerns_all(refusal, requests):
                 if isinstance(refusal, OutOfCredit):
-                    refusal.add_note("nothing had been answered before, so this holds for every request")
+                    raise _first_without_credit(refusal) from refusal
                 raise
             # URL, token and model have worked, so these items are to blame. If all items fail, the breaker notices, and
             # the outage if there is no credit any more.
@@ -256,6 +256,13 @@ class Attempts:
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
+
+
+def _first_without_credit(refusal: OutOfCredit) -> OutOfCredit:
+    """Return the refusal of a run in which nothing was answered: perhaps only this request costs too much."""
+    raised = OutOfCredit(f"{refusal}; nothing had been answered before, so this counts for every request")
+    raised.status, raised.body = refusal.status, refusal.body
+    return raised
 
 
 def _latest_try(batch: list[Item], failure: RequestFailed) -> int:

@@ -286,7 +286,10 @@ async def test_a_402_before_anything_was_answered_ends_the_run_and_says_so(store
     endpoint.fails_with = lambda _: OutOfCredit("u answered 402: add credit")
     with pytest.raises(OutOfCredit) as raised:
         await run(job_of(TEXTS[:3], endpoint, tmp_path, ONCE), store)
-    assert raised.value.__notes__ == ["nothing had been answered before, so this holds for every request"]
+    assert (
+        str(raised.value)
+        == "u answered 402: add credit; nothing had been answered before, so this counts for every request"
+    )
 
 
 async def test_a_run_without_credit_stops_and_discards_nothing(store: Store, tmp_path: Path) -> None:
