@@ -86,11 +86,12 @@ class EndpointFailed(RunFailed):
 class EndpointRefused(RunFailed):
     """The endpoint answers, but would refuse every request in the same way: bad token, wrong path.
 
-    `status` and `body`: of its answer, as in `RequestFailed`.
+    `status` and `body`: of its answer, as in `RequestFailed`. `forbidden`: it refuses our token (401, 403).
     """
 
     status: int | None = None
     body: str | None = None
+    forbidden: bool = False
 
 
 class PauseUnconfirmed(RunFailed):

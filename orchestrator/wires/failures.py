@@ -96,7 +96,9 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     remedy = "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
     if remedy is not None:
-        return EndpointRefused(f"{url} answered {status} ({said}): {remedy}")
+        refused = EndpointRefused(f"{url} answered {status} ({said}): {remedy}")
+        refused.forbidden = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        return refused
     too_many = _TOO_MANY.search(said)
     return RequestFailed(
         _kind(status, said),

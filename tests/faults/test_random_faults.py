@@ -19,7 +19,9 @@ import pytest
 from aiohttp import web
 
 from orchestrator import Backoff, Job, Policy
+from orchestrator.domain.errors import EndpointRefused
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.engine.asking.outage import REFUSED
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -190,8 +192,8 @@ class Server:
                 return said(*self.shape.refusal)
             case ["403"]:
                 return said(403, {"error": {"message": "your input was flagged", "code": 403}})
-            case ["404"]:
-                return web.Response(status=404, text="default backend - 404")
+            case ["401" | "404" as status]:
+                return web.Response(status=int(status), text=f"default backend - {status}")
         return said(*self.draw.choice(self.shape.trouble))
 
 
@@ -262,3 +264,13 @@ async def test_good_rows_are_delivered_and_poison_is_discarded_alone(seed: int, 
     spent = server.requests - server.for_poison - swallowed
     allowed = 1.3 * calm.requests + len(faults.poison) * TRIES * size.bit_length()
     assert spent <= allowed, (spent, allowed, calm.requests, server.requests, server.for_poison, faults, log)
+
+
+async def test_a_token_that_expires_in_mid_run_ends_the_run_after_a_few_requests(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.engine.run.session._LOOK", 0.001)
+    server = Server(Faults(0, outages=[(40, 10_000, "401")]), SHAPES["chat"])
+    with pytest.raises(EndpointRefused, match=r"answered 401 .*check the token.*run the same command again"):
+        await asked(store, tmp_path, "expired", server, 4)
+    assert server.requests <= 40 + 2 * 4 + REFUSED

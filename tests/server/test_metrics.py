@@ -135,7 +135,10 @@ async def test_more_jobs_make_no_more_series(http: Inside, tmp_path: Path) -> No
     assert (await scraped(http)).keys() == one.keys()
 
 
-async def test_a_live_run_shows_what_it_has_in_flight_and_left(http: Inside, tmp_path: Path) -> None:
+async def test_a_live_run_shows_what_it_has_in_flight_and_left(
+    http: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.server.polls.KEPT", 0.0)
     gate, stop = anyio.Event(), Stop()
     endpoint = Scripted(gate=gate)
     job = job_of([f"text {number}" for number in range(10)], endpoint, tmp_path, Policy(concurrency=2))

@@ -263,3 +263,10 @@ def test_messages_nested_too_deep_are_shown_unchanged(depth: int) -> None:
         assert isinstance(failure, RequestFailed)
         assert failure.message
         assert len(failure.message) <= 500
+
+
+@pytest.mark.parametrize(("status", "forbidden"), [(401, True), (403, True), (404, False), (405, False)])
+def test_a_refusal_says_whether_the_token_is_the_reason(status: int, forbidden: bool) -> None:
+    refusal = from_answer("u", status, {}, b"{}")
+    assert isinstance(refusal, EndpointRefused)
+    assert refusal.forbidden is forbidden

@@ -35,7 +35,7 @@ _MAY_BE_THE_SERVER = frozenset(
         FailureKind.RATE_LIMITED,
     }
 )
-_UNAVAILABLE, _NOT_THERE, _FORBIDDEN = 503, {502, 503}, {401, 403}
+_UNAVAILABLE, _NOT_THERE = 503, {502, 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Outage:
             self._known.rotate(-1)
             if isinstance(trouble.__cause__, OutOfCredit):
                 raise trouble.__cause__  # noqa: B904 - it is the cause
-            self._refused = self._refused + 1 if getattr(trouble, "status", None) in _FORBIDDEN else 0
+            self._refused = self._refused + 1 if _is_forbidden(trouble) else 0
             if self._refused >= REFUSED:
                 raise _refuses_all(trouble) from trouble
             raise _lost(failure or trouble) from trouble
@@ -218,6 +218,11 @@ def _lost(failure: Exception) -> EndpointLost:
     else:
         reason = str(failure) or "no answer"
     return EndpointLost(f"it fails every request ({reason})", fails_all=True)
+
+
+def _is_forbidden(trouble: BaseException) -> bool:
+    refusal = trouble if isinstance(trouble, EndpointRefused) else trouble.__cause__
+    return isinstance(refusal, EndpointRefused) and refusal.forbidden
 
 
 def _refuses_all(refusal: Exception) -> EndpointRefused:

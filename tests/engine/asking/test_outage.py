@@ -135,7 +135,7 @@ async def test_good_rows_that_are_in_flight_at_an_outage_after_many_failing_rows
 
 def refused(status: int) -> EndpointRefused:
     refusal = EndpointRefused(f"u answered {status} (no longer valid): check the token")
-    refusal.status = status
+    refusal.forbidden = True
     return refusal
 
 
