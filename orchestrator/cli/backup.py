@@ -31,10 +31,11 @@ def backup(context: typer.Context, file: File, force: Force = False, json: AsJso
     """
     copied = without_store(context, partial(_back_up, context.obj, file, force=force), json=json)
     if json:
-        print_json({"backup": str(copied.path), "bytes": copied.after, "files": copied.files})
+        files = {"files": copied.files} if copied.files else {}
+        print_json({"backup": str(copied.path), "bytes": copied.after, **files})
     else:
-        files = f"; {count(copied.files, 'file')} of batches in {copied.path}.files" if copied.files else ""
-        say(f"{copied.path}: {megabytes(copied.after)}, checked{files}")
+        of_batches = f"; {count(copied.files, 'file')} of batches in {copied.path}.files" if copied.files else ""
+        say(f"{copied.path}: {megabytes(copied.after)}, checked{of_batches}")
 
 
 async def _back_up(options: Globals, file: Path, *, force: bool) -> Copied:

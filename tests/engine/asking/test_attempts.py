@@ -52,6 +52,17 @@ async def test_an_item_is_asked_at_most_as_often_as_allowed(
     assert await column(store, "SELECT attempts FROM result") == [times, times]
 
 
+@pytest.mark.parametrize(("sent", "asked"), [(True, 3), (False, 2)])
+async def test_only_requests_that_were_sent_are_counted(
+    store: Store, tmp_path: Path, *, sent: bool, asked: int
+) -> None:
+    endpoint, refused = Scripted(), RequestFailed(FailureKind.CONNECTION, "the connection was refused")
+    refused.sent = sent
+    endpoint.fails_with = lambda _: refused if len(endpoint.asked) == 2 else None
+    report = await run(job_of(["a", "b"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK)), store)
+    assert (report.counts.completed, report.asked) == (2, asked + len(endpoint.asked) - 3)
+
+
 @pytest.mark.parametrize("failure", [BUSY, RequestFailed(FailureKind.UNAVAILABLE, "busy", retry_after=0.2)])
 async def test_no_attempt_starts_before_its_backoff_or_retry_after_has_passed(
     store: Store, tmp_path: Path, failure: RequestFailed
