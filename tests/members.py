@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 from orchestrator.endpoints.local import LocalControl
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.replica import Replica
+from orchestrator.endpoints.worker_place import UnixPlace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from orchestrator.endpoints import LocalEndpoint, LocalServer
+
+
+def place_of(control: LocalControl) -> UnixPlace:
+    assert isinstance(control._place, UnixPlace)
+    return control._place
 
 
 @asynccontextmanager

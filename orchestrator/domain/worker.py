@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 CANNOT_SERVE = "cannot serve: "  # begins the worker's last line if there will be no model
 SERVING = "serving on "  # begins its first line: the URL
-HANDLER_TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"
+TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # what clients must send to a worker or handler on a port
 CONTAINER_TOKEN_ENV = "ORCHESTRATOR_CONTAINER_TOKEN"  # what clients must send to a worker in a container
 CONTAINER_TOKEN_HEADER = "X-Orchestrator-Token"
 
@@ -18,6 +18,7 @@ class Vitals:
     `parent`, `parent_started`: the process of the run, as identified in the ledger. `device_memory`: the accelerator
     memory that the worker uses, `device_total` all memory of the accelerator; None on the CPU. `budget`: padded tokens
     in one call of the model, None for a handler. `dtype`: the number format of the model, None for a handler.
+    `node`: the machine that it runs on, as its cluster names it.
     """
 
     endpoint: str
@@ -33,3 +34,4 @@ class Vitals:
     items_per_second: float
     budget: int | None
     dtype: str | None = None
+    node: str | None = None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
     from orchestrator.endpoints.local import LocalEndpoint
     from orchestrator.endpoints.local_server import LocalServer
+    from orchestrator.endpoints.ray_endpoint import RayEndpoint
     from orchestrator.endpoints.serverless import ServerlessEndpoint
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
@@ -30,6 +31,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
             "LlamaCpp": "orchestrator.endpoints.engines",
             "LocalEndpoint": "orchestrator.endpoints.local",
             "LocalServer": "orchestrator.endpoints.local_server",
+            "RayEndpoint": "orchestrator.endpoints.ray_endpoint",
             "ServerlessEndpoint": "orchestrator.endpoints.serverless",
             "Sglang": "orchestrator.endpoints.engines",
             "Tei": "orchestrator.endpoints.engines",
@@ -51,6 +53,7 @@ KINDS = {
     "tei": "Tei",
     "llama_cpp": "LlamaCpp",
     "transformers_serve": "TransformersServe",
+    "ray": "RayEndpoint",
 }  # see orchestrator.kinds
 
 __all__ = [
@@ -62,6 +65,7 @@ __all__ = [
     "LlamaCpp",
     "LocalEndpoint",
     "LocalServer",
+    "RayEndpoint",
     "ServerlessEndpoint",
     "Sglang",
     "Tei",

@@ -73,7 +73,7 @@ class Seat:
     """The device and the cores of one of several workers. `visible`: the only accelerator that the worker can see."""
 
     name: str
-    device: str
+    device: str | int | None
     visible: str | None
     threads: int
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.worker import HANDLER_TOKEN_ENV
+from orchestrator.domain.worker import TOKEN_ENV
 from orchestrator.endpoints.local import LocalEndpoint, environment
 from orchestrator.endpoints.local_model import HANDLER
 
@@ -57,7 +57,7 @@ async def handler_process(
             *arguments,
         ],
         stdin=subprocess.PIPE,
-        env=environment(endpoint) | ({} if token is None else {HANDLER_TOKEN_ENV: token}),
+        env=environment(endpoint) | ({} if token is None else {TOKEN_ENV: token}),
         start_new_session=True,
     )
     try:

@@ -33,6 +33,7 @@ from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, 
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.endpoints.vitals_files import vitals_file
+from orchestrator.endpoints.worker_place import UnixPlace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Terms
+    from orchestrator.endpoints.worker_place import WorkerPlace
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
 _BATCH_OF_QUICK = 128  # the worker groups inputs of similar length: more inputs mean less padding (6 to 20 % faster)
@@ -171,6 +173,10 @@ class LocalEndpoint:
             return self
         return _copied(self, kept_dtype=chosen_before(self.identity(policy), earlier))
 
+    def computing_in(self, dtype: str) -> LocalEndpoint:
+        """Return a copy whose worker is told this dtype, whatever this machine would choose."""
+        return _copied(self, kept_dtype=dtype)
+
     def choice(self) -> str | None:
         """Return what was chosen for this machine, for the user; None if nothing was."""
         own, computed = self._own_dtype, self.computed_dtype
@@ -209,7 +215,9 @@ class LocalEndpoint:
         """Create a private folder for the workers' sockets. The workers and the folder are gone when the block ends."""
         workers = await anyio.to_thread.run_sync(self.workers)
         folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: no other user can send requests
-        controls = [LocalControl(worker, folder / f"socket{number}") for number, worker in enumerate(workers)]
+        controls = [
+            LocalControl(worker, UnixPlace(str(folder / f"socket{number}"))) for number, worker in enumerate(workers)
+        ]
         control = controls[0] if len(controls) == 1 else MemberGroup(controls)
         try:
             yield control
@@ -235,10 +243,10 @@ class LocalControl:
     terms: Terms | None = None  # the worker always ends with us
     look_every = 0.1
 
-    def __init__(self, endpoint: LocalEndpoint, socket: Path) -> None:
+    def __init__(self, endpoint: LocalEndpoint, place: WorkerPlace) -> None:
         self.endpoint = endpoint
         self.name = endpoint.name
-        self._socket = str(socket)
+        self._place = place
         self._log = endpoint.log()
         self._log_since = 0  # where this worker's output begins
         self._vitals = vitals_file(endpoint.name, os.getpid())  # the worker writes it
@@ -247,7 +255,7 @@ class LocalControl:
         self._listens = False  # once it listens, its requirements are installed
         self._install_by = 0.0
         self._failure: str | None = None
-        self._info: Mapping[str, object] = {}  # what the worker's health route says about the model
+        self.info: Mapping[str, object] = {}  # what the worker's health route says about the model
 
     @property
     def status_text(self) -> str:
@@ -266,6 +274,11 @@ class LocalControl:
         return self.endpoint.install_requirements and self._process is not None and not self._listens
 
     @property
+    def runs(self) -> bool:
+        """Whether the worker's process is running."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id, or None if there is no worker."""
         return None if self._process is None else self._process.pid
@@ -278,14 +291,16 @@ class LocalControl:
             await self.pause()  # a worker that died may have left something behind
             log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
             try:
-                self._process = await anyio.open_process(
-                    _command(self.endpoint, self._socket, self._vitals),
-                    stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment(self.endpoint),
-                    start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
-                )
+                with self._place.opened() as (arguments, descriptors):
+                    self._process = await anyio.open_process(
+                        [*_command(self.endpoint, self._vitals), *arguments],
+                        stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env={**environment(self.endpoint), **self._place.environment},
+                        start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
+                        pass_fds=descriptors,
+                    )
             finally:
                 os.close(log)
         self._install_by = anyio.current_time() + self.endpoint.install_timeout
@@ -306,15 +321,11 @@ class LocalControl:
                 "give them more time with install_timeout"
             )
             return EndpointState.FAILED
-        timeout = aiohttp.ClientTimeout(total=_GRACE)
         try:
-            async with (
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._socket), timeout=timeout) as session,
-                session.get("http://worker/health") as response,
-            ):
+            async with self._place.session(_GRACE) as session, session.get("/health") as response:
                 self._listens = True
                 if response.status == _OK and not self._was_awake:
-                    self._info = await response.json()
+                    self.info = await response.json()
                     self._was_awake = True
         except TimeoutError:  # alive, but too busy to answer
             pass
@@ -348,13 +359,11 @@ class LocalControl:
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[LocalData]:
         """Open the data plane. `policy.timeout` applies to each request, including its wait for the one before it."""
-        async with aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(self._socket, limit=0),
-            timeout=aiohttp.ClientTimeout(total=policy.timeout),
-        ) as session:
-            yield LocalData(
-                session, self, policy, self.limits(policy), self.endpoint.parameters, bare=self.endpoint.bare
-            )
+        endpoint = self.endpoint
+        # several workers share smaller batches more evenly
+        limits = limits_of(endpoint, self.info, policy, shared=endpoint.seat is not None)
+        async with self._place.session(policy.timeout) as session:
+            yield LocalData(session, self, policy, limits, endpoint.parameters, bare=endpoint.bare)
 
     async def kill(self) -> None:
         """Kill the worker, for example because it hangs."""
@@ -373,21 +382,6 @@ class LocalControl:
         why = reason(await anyio.to_thread.run_sync(self._log.tail, self._log_since))
         return f"{ending(process.returncode)}; its last words: {why}"
 
-    def limits(self, policy: Policy) -> Limits:
-        """Return how many inputs one request may carry."""
-        task, declared = self.endpoint.task, self._info.get("max_batch_size")
-        usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
-        if (
-            policy.batch_size == "auto"
-            and task in _QUICK
-            and not str(self._info.get("device", "cpu")).startswith("cpu")
-        ):
-            usual = _BATCH_TO_TUNE
-        # a handler does not group inputs by length as a model's worker does, and several workers share smaller batches
-        # more evenly
-        similar = self.endpoint.seat is not None or self.endpoint.local_model.has_handler
-        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=similar)
-
     async def _last_words(self, code: int) -> str:
         log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)
         last = log.rstrip().rpartition("\n")[2]
@@ -398,6 +392,19 @@ class LocalControl:
         return f"the worker {how}{memory} while loading the model; its last words: {last or 'none'}"
 
 
+def limits_of(endpoint: LocalEndpoint, info: Mapping[str, object], policy: Policy, *, shared: bool) -> Limits:
+    """Return how many inputs one request may carry.
+
+    `info`: what the worker's health route says. `shared`: several workers share the items.
+    """
+    task, declared = endpoint.task, info.get("max_batch_size")
+    usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
+    if policy.batch_size == "auto" and task in _QUICK and not str(info.get("device", "cpu")).startswith("cpu"):
+        usual = _BATCH_TO_TUNE
+    similar = shared or endpoint.local_model.has_handler  # a handler does not group inputs by length
+    return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=similar)
+
+
 async def _end(process: Process, how: signal.Signals) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):  # it has just ended by itself
@@ -405,9 +412,8 @@ async def _end(process: Process, how: signal.Signals) -> None:
         await process.wait()
 
 
-def _command(endpoint: LocalEndpoint, socket: str, vitals: Path) -> list[str]:
+def _command(endpoint: LocalEndpoint, vitals: Path) -> list[str]:
     options = {
-        "socket": socket,
         "task": endpoint.task,
         "model": endpoint.local_model.source,
         "revision": endpoint.revision,

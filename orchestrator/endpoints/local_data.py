@@ -12,6 +12,7 @@ from orchestrator.domain.answer import Answer, Note, input_cut_to
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
 from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.wires import failures
+from orchestrator.wires.files import contents_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,13 +55,15 @@ class LocalData:
         parameters: Mapping[str, object],
         *,
         bare: bool,
+        elsewhere: bool = False,
     ) -> None:
-        """`bare`: give labels without the list around them."""
+        """`bare`: give labels without the list around them. `elsewhere`: the worker is on another machine."""
         self._session = session
         self._worker = worker
         self._timeout, self._most = policy.timeout, policy.max_answer_bytes
         tune = b',"tune":true' if policy.batch_size == "auto" else b""
-        self._tail = b'],"parameters":' + exact_json.dumps(dict(parameters)) + tune + b"}"
+        self._tail = b'],"parameters":' + exact_json.dumps(dict(parameters)) + tune
+        self._elsewhere = elsewhere
         self._bare = bare
         self.max_in_flight = _MAX_IN_FLIGHT
         self.quiet_until = 0.0
@@ -71,9 +74,11 @@ class LocalData:
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """Return one entry per request: the model's output, or why there is none."""
-        body = b'{"inputs":[' + b",".join(requests) + self._tail
+        files = await contents_in(requests) if self._elsewhere else None
+        sent = b',"files":' + exact_json.dumps(files) if files else b""
+        body = b'{"inputs":[' + b",".join(requests) + self._tail + sent + b"}"
         try:
-            response = await self._session.post("http://worker/batch", data=body)
+            response = await self._session.post("/batch", data=body)
             content, whole = await beginning(response, self._most)
         except TimeoutError as error:  # its only thread may never return from the model
             await self._worker.kill()

@@ -82,11 +82,11 @@ class LocalServer:
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Return the model (or the command) and the wire. Reads the model's files if `model` is a path."""
         model = list(self.command) if self.model is None else content_of(self.model)
-        return {"kind": "local_server", "model": model, **self._wire(policy).identity}
+        return {"kind": "local_server", "model": model, **self.wire_for(policy).identity}
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
         """Return why the wire cannot send this request, or None if it can."""
-        return await refusal_of(self._wire(policy), request)
+        return await refusal_of(self.wire_for(policy), request)
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[Replica | MemberGroup[Replica]]:
@@ -98,26 +98,27 @@ class LocalServer:
                 f"endpoint {self.name}: there is no program {self.command[0]!r}; install it, or give its path"
             )
         count = self.replicas or 1
-        replicas = [
-            Replica(
-                name=self.name if count == 1 else f"{self.name} replica {number}",
-                command=[path, *self.command[1:]],
-                address=self.url,
-                health=self.health,
-                environment=self._environment(number),
-                headers=headers,
-                log=self.log(number),
-                grace=self.grace,
-                wire_for=self._wire,
-            )
-            for number in range(1, count + 1)
-        ]
+        replicas = [self.replica(number, path, headers) for number in range(1, count + 1)]
         control = replicas[0] if count == 1 else MemberGroup(replicas)
         try:
             yield control
         finally:
             with anyio.CancelScope(shield=True):
                 await control.pause()
+
+    def replica(self, number: int, program: str, headers: Mapping[str, str]) -> Replica:
+        """Return the control plane of this replica, counted from 1. `program`: the path of the command's program."""
+        return Replica(
+            name=self.name if self.replicas == 1 else f"{self.name} replica {number}",
+            command=[program, *self.command[1:]],
+            address=self.url,
+            health=self.health,
+            environment=self._environment(number),
+            headers=headers,
+            log=self.log(number),
+            grace=self.grace,
+            wire_for=self.wire_for,
+        )
 
     def log(self, replica: int = 1) -> ServerLog:
         """Return the log of this replica, counted from 1."""
@@ -127,5 +128,6 @@ class LocalServer:
         pinned = {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus[number - 1]))}
         return {**os.environ, "PYTHONUNBUFFERED": "1", **pinned, **self.env}
 
-    def _wire(self, policy: Policy) -> Wire:
+    def wire_for(self, policy: Policy) -> Wire:
+        """Return the wire for requests of this policy's size."""
         return for_batches(self.wire, policy.batch_size)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 import anyio
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.wires.wire import Wire
 
 _END = b"end\n"  # the supervisor takes any input as the order to end
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _EXIT_WAIT = 15.0  # seconds after the grace within which the supervisor has ended everything
 _UNWELL = 10.0  # seconds that the health route of a server that was ready may fail
 _LOOK = 5.0  # seconds for one check of the health route
@@ -92,6 +92,11 @@ class Replica:
         return self._process is not None and self._process.returncode is None
 
     @property
+    def url(self) -> str:
+        """The URL for requests since the last start."""
+        return str(self._url)
+
+    @property
     def pid(self) -> int | None:
         """The process id of the supervisor, whose child is the server, or None if there is none."""
         return None if self._process is None else self._process.pid
@@ -117,7 +122,7 @@ class Replica:
                 file, self._since = await to_thread.run_sync(self.log.begin, shown(command))
                 stack.callback(os.close, file)
                 self._process = await anyio.open_process(
-                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self.grace), str(os.getpid()), *command],
+                    [sys.executable, "-I", "-S", str(SUPERVISOR), str(self.grace), str(os.getpid()), *command],
                     stdin=subprocess.PIPE,  # for the order to end
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -239,12 +244,35 @@ class Replica:
             return ReplicaHealth.UNWELL
 
 
+class Server(Protocol):
+    """The process that answers."""
+
+    name: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is running, as far as is known without looking."""
+        ...
+
+    async def is_well(self) -> bool:
+        """Whether the health route answers 200 now."""
+        ...
+
+    async def ends_within(self, seconds: float) -> bool:
+        """Whether the process ends within so many seconds."""
+        ...
+
+    async def how_it_ended(self) -> str:
+        """Say how the process ended."""
+        ...
+
+
 class ReplicaData:
     """The data plane of one replica. If the server dies, it raises `EndpointLost` instead of failing the request."""
 
     max_in_flight: int | None = None
 
-    def __init__(self, replica: Replica, data: HttpData) -> None:
+    def __init__(self, replica: Server, data: HttpData) -> None:
         self._replica = replica
         self._data = data
         self._asking = 0

@@ -3,6 +3,7 @@
 The process PARENT starts it as `python supervisor.py SECONDS PARENT COMMAND...`, with a pipe as standard input. Input
 on the pipe, its end, or the parent's death is the order to end the server: SIGTERM to its process group, then SIGKILL
 to whatever is left after so many seconds. The supervisor ends as the server did: with its exit code, or by its signal.
+PARENT 0 stands for another supervisor that started it without such a pipe.
 """
 
 import ctypes
@@ -28,7 +29,8 @@ def main() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a server starts and leaves behind becomes our child, and can be found
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     server = _started(command)
-    status = _wait_for_end_or_order(server, woken, parent)
+    orders = [0, woken] if parent else [woken]
+    status = _wait_for_end_or_order(server, orders, parent or os.getppid())
     if status is None:
         _signal_group(server, signal.SIGTERM)
         status = _wait_for_end(server, woken, time.monotonic() + grace)
@@ -76,11 +78,14 @@ def _started(command: list[str]) -> int:
         os._exit(127)
 
 
-def _wait_for_end_or_order(server: int, woken: int, parent: int) -> int | None:
-    """Return the status of a server that ended by itself, or None once it has to be ended."""
+def _wait_for_end_or_order(server: int, orders: list[int], parent: int) -> int | None:
+    """Return the status of a server that ended by itself, or None once it has to be ended.
+
+    `orders`: descriptors, of which the last is woken by signals.
+    """
     while (status := _reaped(server)) is None:
-        ready = readable(parent, [0, woken])
-        if ready is None or 0 in ready or any(number in ORDERS for number in os.read(woken, 4096)):
+        ready = readable(parent, orders)
+        if ready is None or 0 in ready or any(number in ORDERS for number in os.read(orders[-1], 4096)):
             return None
     return status
 

@@ -30,7 +30,7 @@ def vitals_of(parent: int, started: float) -> list[Vitals]:
     for path in vitals_file("any", parent).parent.glob("*.vitals"):
         with suppress(OSError, ValueError, TypeError):  # deleted in the meantime, or written by another version
             vitals = Vitals(**orjson.loads(path.read_bytes()))
-            if not psutil.pid_exists(vitals.pid):
+            if not psutil.pid_exists(vitals.pid if vitals.node is None else vitals.parent):
                 path.unlink()
             elif vitals.parent == parent and abs(vitals.parent_started - started) < 1 and _is_fresh(vitals):
                 current.append(vitals)

@@ -39,7 +39,8 @@ def vitals_line(worker: Vitals) -> str:
         parts.append(f"{worker.budget:,} tokens a call")
     if worker.dtype is not None:
         parts.append(worker.dtype)
-    return f"{worker.endpoint} on {worker.device}: {', '.join(parts)}"
+    where = worker.device if worker.node is None else f"{worker.device} of {worker.node}"
+    return f"{worker.endpoint} on {where}: {', '.join(parts)}"
 
 
 def brief(workers: Sequence[Vitals]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
 from anyio import to_thread
 
+from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.failures import check_room
 
@@ -27,6 +28,12 @@ async def bytes_of(file: Mapping[str, str]) -> bytes:
     return await to_thread.run_sync(_read, file)
 
 
+async def contents_in(requests: Sequence[bytes]) -> dict[str, str]:
+    """Return the bytes of all files in stored requests, in base64 by SHA-256, for a server on another machine."""
+    named = [exact_json.loads(request) for request in requests if MARK in request]
+    return await to_thread.run_sync(_contents_in, named) if named else {}
+
+
 async def with_base64(value: object) -> object:
     """Return the value with every file replaced by its bytes in base64, as JSON bodies carry images and recordings."""
     return await to_thread.run_sync(_with_base64, value)
@@ -39,6 +46,13 @@ async def with_data_urls(messages: object) -> object:
     Raises `RequestFailed` (rejected) for a file that is not an image.
     """
     return await to_thread.run_sync(_with_parts, messages)
+
+
+def _contents_in(value: object) -> dict[str, str]:
+    if is_file(value):
+        return {value["sha256"]: _base64(value)}
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return {name: content for part in parts for name, content in _contents_in(part).items()}
 
 
 def _with_parts(value: object) -> object:

@@ -7,19 +7,22 @@ import asyncio
 import os
 from pathlib import Path
 
-from orchestrator.domain.worker import CANNOT_SERVE, HANDLER_TOKEN_ENV
+from orchestrator.domain.worker import CANNOT_SERVE, TOKEN_ENV
 from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.lifeline import die_with, leave
 from orchestrator.worker.model import LoadFailed, ModelSettings
-from orchestrator.worker.server import Door, StatusFile, serve
+from orchestrator.worker.server import Door, OpenPort, StatusFile, serve
 
 
 def main() -> None:
     """Read the arguments; serve until killed, or until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator.worker", description=__doc__)
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--socket", help="Unix socket to serve on")
-    place.add_argument("--port", type=int, help="serve a handler here, with the toolkit's routes")
+    places = parser.add_mutually_exclusive_group(required=True)
+    places.add_argument("--socket", help="Unix socket to serve on")
+    places.add_argument("--port", type=int, help="serve a handler here, with the toolkit's routes")
+    places.add_argument(
+        "--listen-on", type=int, help="descriptor of a socket with a port, for clients on other machines"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="goes with --port")
     parser.add_argument("--task", default="", help="a pipeline task of transformers; a handler needs none")
     parser.add_argument("--model", required=True, help="a folder, or the id of a model on the hub")
@@ -43,6 +46,7 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     arguments["imports"] = tuple(arguments["imports"])
     socket, host, port = arguments.pop("socket"), arguments.pop("host"), arguments.pop("port")
+    descriptor = arguments.pop("listen_on")
     installs = arguments.pop("install_requirements")
     path, endpoint = arguments.pop("report"), arguments.pop("endpoint")
     die_with(arguments.pop("parent"))
@@ -52,8 +56,9 @@ def main() -> None:
             change_environment(Path(settings.model))
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
-    token = os.environ.pop(HANDLER_TOKEN_ENV, "")  # the handler need not see it
-    asyncio.run(serve(settings, socket or Door(host, port, token), StatusFile(Path(path), endpoint) if path else None))
+    token = os.environ.pop(TOKEN_ENV, "")  # the handler need not see it
+    place = socket or (Door(host, port, token) if descriptor is None else OpenPort(descriptor, token))
+    asyncio.run(serve(settings, place, StatusFile(Path(path), endpoint) if path else None))
 
 
 if __name__ == "__main__":

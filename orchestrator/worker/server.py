@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -13,17 +14,21 @@ from aiohttp import web
 
 from orchestrator import exact_json
 from orchestrator.domain.worker import CANNOT_SERVE, SERVING
+from orchestrator.worker.bearer import for_holders_of
 from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.calls import load_handler
 from orchestrator.worker.lifeline import leave
 from orchestrator.worker.meter import Meter
 from orchestrator.worker.model import LoadFailed, ModelSettings, Parameters, Rejected, with_line
 from orchestrator.worker.report import report_for_ever
+from orchestrator.worker.sent_files import SentFiles
 from orchestrator.worker.stepwise import HandlerSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
+
+    from aiohttp.typedefs import Middleware
 
     from orchestrator.worker.handler.calls import Calls
     from orchestrator.worker.stepwise import Stepwise
@@ -47,29 +52,45 @@ class Door(NamedTuple):
     token: str
 
 
-async def serve(settings: ModelSettings, place: str | Door, report: StatusFile | None = None) -> None:
+class OpenPort(NamedTuple):
+    """A socket that our parent has bound to a port, for a client on another machine that has the token."""
+
+    descriptor: int
+    token: str
+
+
+async def serve(settings: ModelSettings, place: str | Door | OpenPort, report: StatusFile | None = None) -> None:
     """Listen at once, load the model, and serve until the process ends. Exits with 1 if it cannot be loaded.
 
     `place`: a Unix socket, only for the parent, or a port for a handler.
     """
     server = WorkerServer()
-    application = server.application() if isinstance(place, str) else server.as_toolkit(place.token)
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, auto_decompress=False)
+    runner = web.AppRunner(server.at(place), access_log=None, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
-    site = web.UnixSite(runner, place) if isinstance(place, str) else web.TCPSite(runner, place.host, place.port)
     try:
+        site = _site(runner, place)
         await site.start()
         served = await server.load(settings)
     except OSError as failure:
         leave(f"{CANNOT_SERVE}{failure}")
     except LoadFailed as failure:
         leave(f"{CANNOT_SERVE}{failure}")  # nothing may follow the reason
-    if not isinstance(place, str):
+    if isinstance(place, Door):
         sys.stdout.write(f"{SERVING}{site.name}\n")
         sys.stdout.flush()
     if report is not None:
         await report_for_ever(report.path, report.endpoint, served, server.meter)
     await asyncio.Event().wait()
+
+
+def _site(runner: web.AppRunner, place: str | Door | OpenPort) -> web.BaseSite:
+    match place:
+        case str():
+            return web.UnixSite(runner, place)
+        case Door():
+            return web.TCPSite(runner, place.host, place.port)
+        case OpenPort():
+            return web.SockSite(runner, socket.socket(fileno=place.descriptor))
 
 
 class WorkerServer:
@@ -85,9 +106,19 @@ class WorkerServer:
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._served: Stepwise | None = None
 
-    def application(self) -> web.Application:
+    def at(self, place: str | Door | OpenPort) -> web.Application:
+        """Return the routes for the clients that come in at this place."""
+        match place:
+            case str():
+                return self.application()
+            case Door():
+                return self.as_toolkit(place.token)
+            case OpenPort():
+                return self.application([for_holders_of(place.token)])
+
+    def application(self, middlewares: Sequence[Middleware] = ()) -> web.Application:
         """GET /health, POST /batch (many inputs, many answers), POST / (the Hugging Face shape)."""
-        application = web.Application(client_max_size=0)
+        application = web.Application(client_max_size=0, middlewares=middlewares)
         application.router.add_get("/health", self._health)
         application.router.add_post("/batch", self._post(_list_of_inputs, _answers))
         application.router.add_post("/", self._single)
@@ -141,7 +172,7 @@ class WorkerServer:
 
         def prepare() -> tuple[_Asked, Any]:
             asked = parse(body)
-            return asked, served.prepare(asked.inputs, asked.parameters, tune=asked.tune)
+            return asked, served.prepare(sent.placed(asked.inputs, asked.files), asked.parameters, tune=asked.tune)
 
         def compute() -> None:
             with self.meter.computing(len(asked.inputs)):
@@ -150,10 +181,11 @@ class WorkerServer:
         def write() -> bytes:
             return written(asked, served.entries(work))
 
-        async with self._ahead:  # a request that waits here holds only its bytes
-            asked, work = await loop.run_in_executor(self._beside, _guarded, prepare)
-            await loop.run_in_executor(self._thread, _guarded, compute)
-        return await loop.run_in_executor(self._beside, _guarded, write)
+        with SentFiles() as sent:
+            async with self._ahead:  # a request that waits here holds only its bytes
+                asked, work = await loop.run_in_executor(self._beside, _guarded, prepare)
+                await loop.run_in_executor(self._thread, _guarded, compute)
+            return await loop.run_in_executor(self._beside, _guarded, write)
 
 
 class _Stumbled(Exception):
@@ -185,11 +217,12 @@ def _load(settings: ModelSettings) -> Stepwise:
 
 
 class _Asked(NamedTuple):
-    """A parsed body. `many`: whether the answer has to be a list."""
+    """A parsed body. `many`: whether the answer has to be a list. `files`: see `SentFiles`."""
 
     inputs: list[Any]
     parameters: Parameters
     tune: bool
+    files: Mapping[str, str] = {}
     many: bool = True
 
 
@@ -206,7 +239,7 @@ def _one_or_many(body: bytes) -> _Asked:
     asked = _parse(body)
     inputs: Any = asked.inputs
     many = isinstance(inputs, list) and not (inputs and isinstance(inputs[0], dict) and "role" in inputs[0])
-    return asked if many else _Asked([inputs], asked.parameters, asked.tune, many=False)
+    return asked if many else asked._replace(inputs=[inputs], many=False)
 
 
 def _answers(_asked: _Asked, entries: list[bytes]) -> bytes:
@@ -227,7 +260,8 @@ def _outputs(asked: _Asked, entries: list[bytes]) -> bytes:
 def _parse(body: bytes) -> _Asked:
     try:
         asked = exact_json.loads(body)
-        return _Asked(asked["inputs"], {**(asked.get("parameters") or {})}, asked.get("tune") is True)
+        files = {**(asked.get("files") or {})}
+        return _Asked(asked["inputs"], {**(asked.get("parameters") or {})}, asked.get("tune") is True, files)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise Rejected('expected a body like {"inputs": ..., "parameters": {...}}') from error
 

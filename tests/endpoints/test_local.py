@@ -31,7 +31,7 @@ from orchestrator.endpoints.local import LocalControl, LocalEndpoint
 from orchestrator.ports import Endpoint
 from tests import tiny_models
 from tests.commands import DEADLINE, Workplace, rows
-from tests.members import worker_of
+from tests.members import place_of, worker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -116,7 +116,7 @@ async def test_a_model_is_woken_asked_and_put_to_sleep(classifier: LocalEndpoint
         assert not psutil.pid_exists(pid)
         await control.pause()  # safe to repeat
         assert not psutil.pid_exists(pid)
-    assert not Path(control._socket).parent.exists()
+    assert not Path(place_of(control).path).parent.exists()
     assert "worker for" in classifier.log().path.read_text()
 
 
@@ -172,7 +172,7 @@ async def test_leaving_ends_the_worker_even_while_it_loads(classifier: LocalEndp
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_worker_also_answers_in_the_hugging_face_format(shared: LocalControl) -> None:
     await wake(shared)
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(shared._socket)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(place_of(shared).path)) as session:
 
         async def post(path: str, body: object) -> tuple[int, Any]:
             async with session.post(f"http://worker{path}", data=orjson.dumps(body)) as response:

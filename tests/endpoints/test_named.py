@@ -108,7 +108,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
     (tmp_path / "config.json").write_text("{}")
     made = endpoint_from({"kind": "local", "model": str(tmp_path), "task": "fill-mask", "threads": 2})
     assert made.name == f"local:{tmp_path.name}"
-    servers = {"local_server", "vllm", "sglang", "tei", "llama_cpp", "transformers_serve"}
+    servers = {"local_server", "vllm", "sglang", "tei", "llama_cpp", "transformers_serve", "ray"}
     assert set(ENDPOINTS.names) == {
         "huggingface",
         "huggingface_job",

@@ -11,7 +11,14 @@ from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
-from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, ServerlessEndpoint
+from orchestrator.endpoints import (
+    CommandEndpoint,
+    HttpEndpoint,
+    HuggingFaceEndpoint,
+    LocalEndpoint,
+    RayEndpoint,
+    ServerlessEndpoint,
+)
 from orchestrator.endpoints.device_trial import why_unusable
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.ports import ChoosesByMachine
@@ -87,8 +94,9 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
     if isinstance(endpoint, LocalEndpoint) and (trouble := await _device_trouble(endpoint)) is not None:
         return Finding(name, "fail", trouble, 'name another device, or leave device= out; device="cpu" always works')
     if not isinstance(endpoint, _MANAGED + _REMOTE):
+        where = "on its Ray cluster" if isinstance(endpoint, RayEndpoint) else "on this machine"
         choice = endpoint.choice() if isinstance(endpoint, ChoosesByMachine) else None
-        return Finding(name, "ok", "; ".join(filter(None, ["starts on this machine when it is used", choice])))
+        return Finding(name, "ok", "; ".join(filter(None, [f"starts {where} when it is used", choice])))
     try:
         with anyio.fail_after(_PATIENCE):
             async with endpoint.control() as control:

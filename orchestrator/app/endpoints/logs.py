@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints import HuggingFaceJobEndpoint, LocalEndpoint, LocalServer, named
+from orchestrator.endpoints import HuggingFaceJobEndpoint, LocalEndpoint, LocalServer, RayEndpoint, named
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_calls import Declined
 from orchestrator.endpoints.server_log import ServerLog
@@ -49,7 +49,7 @@ def _log_here(name: str, wanted: LogRequest, declared: Collection[str]) -> Serve
     number = 1 if replica is None else int(replica) if replica.isdecimal() else 0
     if name in declared:
         endpoint = named(name)
-        if not isinstance(endpoint, LocalEndpoint | LocalServer | Engine):
+        if not isinstance(endpoint, LocalEndpoint | LocalServer | Engine | RayEndpoint):
             return None
         log = endpoint.log(number)
     elif not (log := ServerLog.of(name, number)).path.exists():

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, LocalServer, endpoint_from, named
+from orchestrator.endpoints import (
+    HttpEndpoint,
+    HuggingFaceEndpoint,
+    LocalEndpoint,
+    LocalServer,
+    RayEndpoint,
+    endpoint_from,
+    named,
+)
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_api import Management
 
@@ -60,8 +68,9 @@ def _endpoint(name: str, namespace: str | None, declared: Collection[str]) -> En
             raise UsageError(
                 f"{name!r} is not in the settings file, and is not a valid name at Hugging Face: {error}"
             ) from error
-    if isinstance(endpoint, LocalEndpoint | LocalServer | Engine):
-        raise UsageError(f"{name} is a model on this machine: it is awake only while a run uses it")
+    if isinstance(endpoint, LocalEndpoint | LocalServer | Engine | RayEndpoint):
+        where = "a Ray cluster" if isinstance(endpoint, RayEndpoint) else "this machine"
+        raise UsageError(f"{name} is a model on {where}: it is awake only while a run uses it")
     if isinstance(endpoint, HuggingFaceEndpoint):
         return replace(endpoint, lifecycle="kept", create=None)
     return endpoint

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
+from orchestrator.worker.bearer import WITHOUT_TOKEN, holds
 from orchestrator.worker.handler.answer import Unwritable, as_image, is_image, written
 from orchestrator.worker.handler.data import IMAGES, from_http, unpacked
 from orchestrator.worker.handler.failures import judged
@@ -32,15 +32,13 @@ def application(calls: Callable[[], Calls | None], thread: Executor, token: str)
 
     A POST needs the bearer token: any user of this machine, and any page in a browser on it, can reach the port.
     """
-    expected = f"Bearer {token}".encode()
 
     async def health(_request: web.Request) -> web.Response:
         return web.Response(text="Ok") if calls() else web.Response(text="the handler is still loading", status=503)
 
     async def ask(request: web.Request) -> web.Response:
-        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if not hmac.compare_digest(given, expected):
-            return _error("the header Authorization: Bearer TOKEN is missing, or its token is another one", 401)
+        if not holds(request, token):
+            return _error(WITHOUT_TOKEN, 401)
         found = calls()
         return await predict(request, found, thread) if found else _error("the handler is still loading", 503)
 

@@ -1,0 +1,173 @@
+"""RayEndpoint without a cluster: what it accepts, how it is written as JSON, and a worker on a port."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from base64 import b64encode
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+import pytest
+
+from orchestrator import Job, Policy
+from orchestrator.domain.batching import Limits
+from orchestrator.domain.endpoint import EndpointState
+from orchestrator.domain.errors import EndpointFailed, RequestFailed, UsageError
+from orchestrator.endpoints import (
+    CommandEndpoint,
+    HttpEndpoint,
+    LlamaCpp,
+    LocalEndpoint,
+    LocalServer,
+    RayEndpoint,
+    Vllm,
+    endpoint_from,
+)
+from orchestrator.endpoints.local import LocalControl
+from orchestrator.endpoints.local_data import LocalData
+from orchestrator.endpoints.ray_keeper import at
+from orchestrator.endpoints.worker_place import PortPlace, session_at
+from orchestrator.sources import JsonlSource
+from orchestrator.spec import JobSpec
+from tests.commands import DEADLINE
+from tests.handlers import endpoint_of, handler
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+STATE = ["true"]
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (
+            lambda: RayEndpoint(HttpEndpoint("http://gpu:8000/")),
+            "an engine such as Vllm, not a HttpEndpoint",
+        ),
+        (
+            lambda: RayEndpoint(CommandEndpoint("c", "http://gpu/", resume=STATE, state=STATE, pause=STATE)),
+            "a LocalServer or an engine such as Vllm, not a CommandEndpoint",
+        ),
+        (lambda: RayEndpoint(Vllm("m", replicas=2)), "use workers= and gpus= of RayEndpoint"),
+        (lambda: RayEndpoint(Vllm("m", gpus=[[0], [1]])), "use workers= and gpus= of RayEndpoint"),
+        (
+            lambda: RayEndpoint(LocalEndpoint("o/m", "fill-mask", devices="all")),
+            "use workers= and gpus= of RayEndpoint",
+        ),
+        (lambda: RayEndpoint(LocalServer(["s"], "http://127.0.0.1:80")), "must begin with http://127.0.0.1:{port}"),
+        (lambda: RayEndpoint(Vllm("m"), 0), "workers must be a number from 1, or"),
+        (lambda: RayEndpoint(Vllm("m"), (3, 2)), "workers must be a number from 1, or"),
+        (lambda: RayEndpoint(Vllm("m"), cpus=0.0), "cpus or gpus must be above 0"),
+    ],
+)
+def test_what_cannot_be_placed_is_refused_with_a_remedy(made: Any, why: str) -> None:
+    with pytest.raises((UsageError, ValueError), match=why.replace("{", r"\{")):
+        made()
+
+
+def test_answers_stay_valid_when_a_job_moves_to_a_cluster() -> None:
+    here = LlamaCpp("org/m:Q4", parameters={"temperature": 0})
+    there = RayEndpoint(here, workers=(2, 16), cpus=2)
+    assert there.identity(Policy()) == here.identity(Policy())
+    assert (there.name, there.least, there.most) == ("ray:m:Q4", 2, 16)
+    labels = RayEndpoint(LocalEndpoint("o/m", "text-classification"))
+    assert labels.earlier_beginning == '{"label":'
+    assert labels.as_earlier().server.bare  # type: ignore[union-attr]  # it is a LocalEndpoint
+
+
+def test_an_engine_spreads_the_model_over_the_gpus_that_ray_gives_it() -> None:
+    server = RayEndpoint(Vllm("m"), gpus=2).server
+    assert isinstance(server, LocalServer)
+    assert server.command[-2:] == ["--tensor-parallel-size", "2"]
+    assert server.gpus is None  # the node's CUDA_VISIBLE_DEVICES says which
+
+
+def test_a_server_listens_at_its_nodes_address() -> None:
+    server = at(RayEndpoint(Vllm("m")).server, "10.0.0.7")  # type: ignore[arg-type]  # it is a LocalServer
+    assert server.url == "http://10.0.0.7:{port}"
+    assert [*server.command[3:5]] == ["--host", "10.0.0.7"]
+
+
+def test_a_job_on_a_cluster_is_json(tmp_path: Path) -> None:
+    endpoint = RayEndpoint(LocalEndpoint("o/m", "fill-mask"), workers=(2, 16), gpus=0.5)
+    spec = JobSpec.of(Job("j", JsonlSource(tmp_path / "rows.jsonl", id="id"), endpoint))
+    (form,) = spec.endpoints
+    inner = {"kind": "local", "model": "o/m", "task": "fill-mask"}
+    assert form == {"kind": "ray", "endpoint": inner, "workers": [2, 16], "gpus": 0.5, "name": "ray:o/m"}
+    assert JobSpec.read(orjson.loads(orjson.dumps(spec.as_json())), "spec").job().endpoint == endpoint
+    assert endpoint_from(dict(form)) == endpoint
+
+
+async def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    endpoint = RayEndpoint(LocalServer([sys.executable, "{port}"], model="m"))
+    async with endpoint.control() as control:
+        assert await control.state() is EndpointState.PAUSED
+        with pytest.raises(EndpointFailed, match=r"^there is no Ray cluster at auto: .*start one with") as refused:
+            await control.resume()
+    assert "\n" not in str(refused.value)
+
+
+async def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.endpoints.ray_endpoint.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"pip install 'batch-inference-orchestrator\[ray\]'"):
+        async with RayEndpoint(LocalServer(["s", "{port}"])).control():
+            pass
+
+
+@asynccontextmanager
+async def listening(model: Path, token: str) -> AsyncIterator[tuple[LocalControl, PortPlace]]:
+    place = PortPlace("127.0.0.1", token)
+    control = LocalControl(await endpoint_of(model), place)
+    try:
+        await control.resume()
+        with anyio.fail_after(DEADLINE):
+            while not await control.answers():
+                await anyio.sleep(0.02)
+        yield control, place
+    finally:
+        await control.pause()
+
+
+async def test_a_worker_on_a_port_answers_only_clients_with_its_token(tmp_path: Path) -> None:
+    model = await anyio.to_thread.run_sync(handler, tmp_path / "model", "return data['inputs'][::-1]")
+    async with listening(model, "right") as (control, place):
+        for token in ("wrong", ""):
+            async with session_at(place.url, token, DEADLINE) as session:
+                for method, route in (("GET", "/health"), ("POST", "/batch"), ("POST", "/"), ("GET", "/none")):
+                    async with session.request(method, route, data=b'{"inputs":["a"]}') as response:
+                        assert response.status == 401
+                        assert "right" not in await response.text()
+        async with control.connect(Policy()) as data:
+            assert await data.ask([b'"abc"']) == ["cba"]
+
+
+async def test_files_of_requests_travel_with_them_and_are_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_worker = tmp_path / "tmp"
+    of_worker.mkdir()
+    monkeypatch.setenv("TMPDIR", str(of_worker))
+    call = "import tempfile, os\nreturn [data['inputs'].decode(), len(os.listdir(tempfile.gettempdir()))]"
+    model = await anyio.to_thread.run_sync(handler, tmp_path / "model", call)
+    note, content = tmp_path / "note.bin", b"by value"
+    note.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = {"$file": str(note), "sha256": sha256, "content_type": "application/octet-stream"}
+    async with listening(model, "token") as (control, place), session_at(place.url, "token", DEADLINE) as session:
+        data = LocalData(session, control, Policy(), Limits(1), {}, bare=False, elsewhere=True)
+        assert await data.ask([orjson.dumps(file)]) == [[content.decode(), 1]]
+        sent = {"inputs": [{**file, "$file": "/nowhere/note.bin"}], "files": {sha256: b64encode(content).decode()}}
+        async with session.post("/batch", data=orjson.dumps(sent)) as response:
+            assert (await response.json())["answers"][0]["output"] == [content.decode(), 1]
+        assert not os.listdir(of_worker)  # noqa: PTH208 - only whether there is anything
+        note.write_bytes(b"changed")
+        with pytest.raises(RequestFailed, match="has changed since it was ingested"):
+            await data.ask([orjson.dumps(file)])
