@@ -70,6 +70,27 @@ class SelectsColumns(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """A source whose rows are each made from one text alone, so that equal texts are equal rows: lines of a file.
+
+    It has a `sha256`.
+    """
+
+    @property
+    def reads_as(self) -> str:
+        """What else shapes its rows, such as the column of ids."""
+        ...
+
+    def texts(self) -> AbstractContextManager[Iterator[tuple[int, bytes]] | None]:
+        """Open the source and yield the number and the text of each row; None if this input has to be parsed."""
+        ...
+
+    def row_of(self, number: int, text: bytes) -> Row:
+        """Return the row that `rows` would yield for it, with its `text` if it can be read."""
+        ...
+
+
 class Results(Protocol):
     """The results of another job in the ledger. Blocking: for the worker thread in which a source is read."""
 

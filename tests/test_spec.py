@@ -64,6 +64,7 @@ from orchestrator.wires import (
     VllmRerankWire,
     VllmScoreWire,
 )
+from tests.snapshots import chunks_of, items_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -423,7 +424,7 @@ def test_items_keep_their_hashes_after_a_round_trip(
 
 def hashes(job: Job) -> list[tuple[str, str, str | None]]:
     snapshot = Snapshot(job, job.identity(), None)
-    return [(item.item_id, item.hash, item.request) for group in snapshot.groups() for chunk in group for item in chunk]
+    return [(item.item_id, item.hash, item.request) for item in items_in(snapshot)]
 
 
 @pytest.mark.parametrize("name", [str(path.relative_to(ROOT)) for path in sorted((ROOT / "jobs").glob("**/*.py"))])
@@ -732,7 +733,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_an_installed_package_registers_its_own_kinds(install: Callable[[str], None], folder: Path) -> None:
     install("acme_numbers:Numbers")
     job = JobSpec.read(SPEC | {"source": {"kind": "numbers", "up_to": 3}}, "spec").job()
-    assert [len(chunk) for group in Snapshot(job, {}, None).groups() for chunk in group] == [3]
+    assert [len(chunk) for chunk in chunks_of(Snapshot(job, {}, None))] == [3]
     assert JobSpec.of(job).source == {"kind": "numbers", "up_to": 3}
     secret = JobSpec.read(SPEC | {"source": {"kind": "numbers", "up_to": 3, "token": "x"}}, "spec").job()
     assert "source.token (str) may hold a secret" in str(stored_spec(secret)["no_spec"])

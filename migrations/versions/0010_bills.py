@@ -1,4 +1,4 @@
-"""What the provider bills for an awake window.
+"""What the provider bills for an awake window; what lets a run take over the chunks of the one before.
 
 Revision: 0010, after 0009
 """
@@ -15,3 +15,5 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("awake_window", sa.Column("billed_seconds", sa.REAL()))
     op.add_column("awake_window", sa.Column("billed_dollars", sa.REAL()))
+    op.add_column("run", sa.Column("made_as", sa.Text()))
+    op.add_column("chunk", sa.Column("texts", sa.LargeBinary()))

@@ -80,7 +80,8 @@ class Row:
     could not be read; `columns` then holds what is known. `idless`: it is unreadable because its id is missing or
     unusable; if that holds for every row, a setting is wrong. `from_path`: columns taken from folder names, which are
     not part of the content that an id is derived from. `float32`: columns of 32-bit floats, which are stored in their
-    shortest form; requests and ids keep using their 64-bit form, for compatibility.
+    shortest form; requests and ids keep using their 64-bit form, for compatibility. `text`: the bytes from which alone
+    the row was made, if its source can compare those with earlier ones without parsing them (`ReadsTexts`).
     """
 
     columns: Mapping[str, object]
@@ -90,6 +91,7 @@ class Row:
     given_id: object = None
     from_path: frozenset[str] = frozenset()
     float32: frozenset[str] = frozenset()
+    text: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import orjson
@@ -40,6 +41,29 @@ class JsonlSource(FileSource):
     suffixes: ClassVar[Sequence[Sequence[str]]] = ((".jsonl", ".ndjson"), (".json",))
 
     id: str | None = None
+
+    @property
+    def reads_as(self) -> str:
+        """What shapes its rows besides their lines."""
+        return f"JSON lines, id {self.id!r}"
+
+    @contextmanager
+    def texts(self) -> Iterator[Iterator[tuple[int, bytes]] | None]:
+        """Yield the lines of a single file with one object per line; None if it is anything else."""
+        if self.files() != [self.path]:
+            yield None
+            return
+        with unpacked(Path(self.path) if isinstance(self.path, str) else self.path, markup=True) as stream:
+            with reading(self.path):
+                head = stream.peek(HEAD)
+                in_lines = not (is_array(head) or is_indented(head) or is_joined(head))
+                first = list(islice(lines := filled_lines(stream), 2)) if in_lines else []
+            # a single line may be a table
+            yield _read(self.path, chain(first, lines)) if len(first) > 1 else None
+
+    def row_of(self, number: int, text: bytes) -> Row:
+        """Return the row of a line."""
+        return self._row("line", number, text)
 
     @contextmanager
     def _open(self, path: Target) -> Iterator[Iterator[Row]]:
@@ -81,8 +105,15 @@ class JsonlSource(FileSource):
         except orjson.JSONDecodeError as failure:
             return _unreadable(unit, number, text, failure.msg)
         if isinstance(value, dict):
-            return identified(value, self.id, unit, number)
+            row = identified(value, self.id, unit, number)
+            row.text = text
+            return row
         return _unreadable(unit, number, text, "it is not an object")
+
+
+def _read(path: str | Path, texts: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    with reading(path):
+        yield from texts
 
 
 def _whole(path: Target, what: str, texts: Iterator[bytes]) -> Iterator[bytes]:

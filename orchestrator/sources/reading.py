@@ -174,7 +174,9 @@ def _placed(rows: Iterator[Row], values: Mapping[str, object] | None) -> Iterato
     if not values:
         return rows
     names = frozenset(values)
-    return (replace(row, columns={**values, **row.columns}, from_path=names - row.columns.keys()) for row in rows)
+    return (
+        replace(row, columns={**values, **row.columns}, from_path=names - row.columns.keys(), text=None) for row in rows
+    )
 
 
 def _said_where(path: Target, rows: Iterable[Row]) -> Iterator[Row]:

@@ -56,7 +56,7 @@ WHERE chunk.id = s.id
 
 
 RECOUNT = _recount(WITH_ITEMS)
-_RECOUNT_ONE = _recount(":chunk")
+RECOUNT_ONE = _recount(":chunk")
 _MEMBERS = "SELECT count(*) FROM json_each(:keys) v CROSS JOIN member m ON m.item_key = v.value"
 _ADD = """
 UPDATE chunk SET completed = completed + :completed, discarded = discarded + :discarded,
@@ -75,7 +75,8 @@ FROM (SELECT c.id, sum(v.value ->> 1 = 'completed') AS completed, sum(v.value ->
 WHERE chunk.id = s.id
 """
 _OPEN = """
-INSERT INTO chunk (run_id, lo, hi, state, strikes) VALUES (:run, :lo, :hi, 'available', :strikes) RETURNING id
+INSERT INTO chunk (run_id, lo, hi, state, strikes, texts)
+VALUES (:run, :lo, :hi, 'available', :strikes, :texts) RETURNING id
 """
 CLOSE_IF_SETTLED = """
 UPDATE chunk SET state = 'done' WHERE id = :chunk AND state = 'available' AND completed + discarded = hi - lo
@@ -116,17 +117,20 @@ def recount(connection: sqlite3.Connection, keys: Sequence[int]) -> None:
 
 async def open_chunk(connection: AsyncConnection, run_id: int, lo: int, hi: int, *, strikes: int = 0) -> None:
     """Make these positions of a run a chunk that can be leased, or a done one if all its items are settled."""
-    values = {"run": run_id, "lo": lo, "hi": hi, "strikes": strikes}
+    values = {"run": run_id, "lo": lo, "hi": hi, "strikes": strikes, "texts": None}
     chunk = (await connection.execute(_OPEN, values)).scalar_one()
-    await connection.execute(_RECOUNT_ONE, {"chunk": chunk})
+    await connection.execute(RECOUNT_ONE, {"chunk": chunk})
     await connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 
-def open_new_chunk(connection: sqlite3.Connection, run_id: int, lo: int, hi: int, *, settled: bool) -> None:
-    """The same for rows that a run has just got; `settled`: some of their items may be."""
-    (chunk,) = connection.execute(_OPEN, {"run": run_id, "lo": lo, "hi": hi, "strikes": 0}).fetchone()
-    if settled:
-        connection.execute(_RECOUNT_ONE, {"chunk": chunk})
+def open_new_chunk(
+    connection: sqlite3.Connection, run_id: int, lo: int, hi: int, *, texts: bytes | None, recount: bool
+) -> None:
+    """The same for rows that a run has just got; `recount`: some of their items may be settled."""
+    values = {"run": run_id, "lo": lo, "hi": hi, "strikes": 0, "texts": texts}
+    (chunk,) = connection.execute(_OPEN, values).fetchone()
+    if recount:
+        connection.execute(RECOUNT_ONE, {"chunk": chunk})
         connection.execute(CLOSE_IF_SETTLED, {"chunk": chunk})
 
 

@@ -221,16 +221,19 @@ class Runs:
         reached("after take")
         return run
 
-    async def ingested(self, run_id: int, *, total: int, plan: Plan, input_sha256: str) -> None:
+    async def ingested(
+        self, run_id: int, *, total: int, plan: Plan, input_sha256: str, made_as: str | None = None
+    ) -> None:
         """Ingesting -> open: the run's snapshot is complete."""
         values = {
             "run": run_id,
             "total": total,
             "plan": exact_json.dumps(asdict(plan)).decode(),
             "sha256": input_sha256,
+            "made_as": made_as,
         }
         statement = (
-            "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256 "
+            "UPDATE run SET state = 'open', total = :total, plan = :plan, input_sha256 = :sha256, made_as = :made_as "
             "WHERE id = :run AND state = 'ingesting'"
         )
         async with self._database.write() as connection:

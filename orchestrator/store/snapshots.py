@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
@@ -17,6 +17,19 @@ import orjson
 
 from orchestrator.domain.run import Plan
 from orchestrator.store.chunks import POSITION_BITS, RECOUNT, open_new_chunk
+from orchestrator.store.known_chunks import (
+    Earlier,
+    KnownChunk,
+    Unlike,
+    changed_twins,
+    completed_in,
+    earlier,
+    forget_texts,
+    mark_twins,
+    take_over,
+    unanswered,
+    undo,
+)
 from orchestrator.store.settled import SETTLED
 
 if TYPE_CHECKING:
@@ -26,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.store.connection import Connection
     from orchestrator.store.database import Database
 
+Rows: TypeAlias = "Sequence[NewItem] | KnownChunk"
 Class: TypeAlias = Literal["new", "edited", "reused", "retry", "discarded"]
 
 
@@ -44,6 +58,12 @@ class NewItem:
     shares: bytes | None = None
 
 
+class Chunk(list[NewItem]):
+    """Rows that are leased together. `texts`: the hash of their texts, if these alone made the rows."""
+
+    texts: bytes | None = None
+
+
 class RepeatedId(Exception):
     """Two rows of a run have the same id. Positions are counted from 0."""
 
@@ -55,7 +75,7 @@ class RepeatedId(Exception):
 
 
 class _Version(NamedTuple):
-    """An item of the job that has the id of a row. `place`: its position in the run, if it is in it."""
+    """An item of the job that has the id of a row. `place`: its position in the run; `earlier`: in the run before."""
 
     key: int
     hash: str
@@ -64,13 +84,16 @@ class _Version(NamedTuple):
     settled: bool
     tried: bool
     place: int | None
+    earlier: int | None
 
 
 _VERSIONS = f"""
 SELECT v.key, i.key, i.hash, i.request, r.outcome, {SETTLED},
-       EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key), m.id & {(1 << POSITION_BITS) - 1}
+       EXISTS (SELECT 1 FROM attempt a WHERE a.item_key = i.key),
+       m.id & {(1 << POSITION_BITS) - 1}, e.id & {(1 << POSITION_BITS) - 1}
 FROM json_each(:ids) v CROSS JOIN item i ON i.job_id = :job AND i.item_id = v.value
 LEFT JOIN result r ON r.item_key = i.key LEFT JOIN member m ON m.item_key = i.key AND m.run_id = :run
+LEFT JOIN member e ON e.item_key = i.key AND e.run_id = :earlier
 """
 _ANSWERED_ELSEWHERE = """
 SELECT v.key FROM json_each(:rows) v WHERE EXISTS (
@@ -109,24 +132,75 @@ class Snapshots:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def classify(self, job_id: int | None, rows: Sequence[NewItem], reuse: Sequence[int] = ()) -> Plan:
-        """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing."""
+    async def earlier(self, job_id: int | None, run_id: int | None, made_as: str) -> Earlier | None:
+        """The job's latest run besides this one whose items were made in the same way; None if there is none."""
+
+        def work(connection: Connection) -> Earlier | None:
+            return earlier(connection.driver, job_id, run_id, made_as)
+
+        return await self._database.read_in_one_trip(work)
+
+    async def classify(
+        self,
+        job_id: int | None,
+        rows: Rows,
+        reuse: Sequence[int] = (),
+        position: int = 0,
+        before: Earlier | None = None,
+    ) -> Plan:
+        """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing.
+
+        `before`: the run before, if its chunks are taken over. Raises `Unlike` as `ingest` does.
+        """
+        which = _Which(job_id, None, before, reuse)
 
         def work(connection: Connection) -> Plan:
-            driver = connection.driver
-            return _plan(_classes(driver, rows, _versions(driver, job_id, None, rows), reuse))
+            if isinstance(rows, KnownChunk):
+                return _plan_of_known(connection.driver, which, rows)
+            return _plan(which, connection.driver, rows, _versions(connection.driver, which, position, rows))
 
         return await self._database.read_in_one_trip(work)
 
     async def ingest(
-        self, run_id: int, job_id: int, position: int, chunks: Sequence[Sequence[NewItem]], reuse: Sequence[int] = ()
+        self,
+        run_id: int,
+        job_id: int,
+        position: int,
+        chunks: Sequence[Rows],
+        reuse: Sequence[int] = (),
+        before: Earlier | None = None,
     ) -> Plan:
         """Append rows to a run's snapshot, one chunk after the other, and return what they are.
 
-        `reuse`: ids of other jobs whose answers will be reused. Raises `RepeatedId`, and adds nothing, if two rows of
-        the run have one id.
+        `reuse`: ids of other jobs whose answers will be reused. `before`: the run before, if its chunks are taken over.
+        Raises `RepeatedId` if two rows of the run have one id, and `Unlike` if a row may change what is taken over.
+        Then nothing is added.
         """
-        return await self._database.write_in_one_trip(partial(_ingest, run_id, job_id, position, chunks, reuse))
+        which = _Which(job_id, run_id, before, reuse)
+        return await self._database.write_in_one_trip(partial(_ingest, which, run_id, position, chunks))
+
+    async def last_key(self) -> int:
+        """The highest key of an item."""
+
+        def work(connection: Connection) -> int:
+            return int(connection.driver.execute(_LAST_KEY).fetchone()[0])
+
+        return await self._database.read_in_one_trip(work)
+
+    async def empty(self, run_id: int, job_id: int, last_key: int) -> None:
+        """Undo what was added to a run's snapshot, with the job's items that are new since that was the last key."""
+        while await self._database.write_in_one_trip(partial(undo, run_id, job_id, last_key)):
+            pass
+
+    async def mark_same_anew(self, run_id: int, job_id: int, hashes: Sequence[str]) -> None:
+        """Mark all members again that share an answer with an added row, of these hashes, or with one that is gone."""
+
+        def work(connection: Connection) -> list[tuple[int | None, int]]:
+            return changed_twins(connection.driver, run_id, job_id, hashes)
+
+        changed = await self._database.read_in_one_trip(work)
+        for at in range(0, len(changed), _PAIRS):
+            await self._database.write_in_one_trip(partial(mark_twins, changed[at : at + _PAIRS]))
 
     async def mark_same(self, run_id: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Mark members that share the answer of an earlier one: pairs of its position and that one's."""
@@ -139,33 +213,67 @@ def _execute(statement: str, values: Mapping[str, object], connection: sqlite3.C
     connection.execute(statement, values)
 
 
-def _ingest(
-    run_id: int,
-    job_id: int,
-    position: int,
-    chunks: Sequence[Sequence[NewItem]],
-    reuse: Sequence[int],
-    connection: sqlite3.Connection,
-) -> Plan:
+@dataclass(frozen=True, slots=True)
+class _Which:
+    """What rows are compared with."""
+
+    job_id: int | None
+    run_id: int | None
+    before: Earlier | None
+    reuse: Sequence[int]
+
+
+def _ingest(which: _Which, run_id: int, position: int, chunks: Sequence[Rows], connection: sqlite3.Connection) -> Plan:
     plan = Plan()
     for rows in chunks:
-        versions = _versions(connection, job_id, run_id, rows)
-        _check_ids(rows, versions, position)
-        plan += _plan(_classes(connection, rows, versions, reuse))
-        _add_chunk(connection, run_id, job_id, position, rows, versions)
+        if isinstance(rows, KnownChunk):
+            plan += _plan_of_known(connection, which, rows)
+            take_over(connection, rows, which.before, run_id, position)
+        else:
+            versions = _versions(connection, which, position, rows)
+            _check_ids(rows, versions, position)
+            plan += _plan(which, connection, rows, versions)
+            _add_chunk(connection, which, run_id, position, rows, versions)
         position += len(rows)
     return plan
 
 
 def _versions(
-    connection: sqlite3.Connection, job_id: int | None, run_id: int | None, rows: Sequence[NewItem]
+    connection: sqlite3.Connection, which: _Which, position: int, rows: Sequence[NewItem]
 ) -> dict[int, list[_Version]]:
     """The items that have the ids of these rows, by the row's index."""
     found: dict[int, list[_Version]] = {}
-    values = {"job": job_id, "run": run_id, "ids": _json([row.item_id for row in rows])}
-    for index, *version in connection.execute(_VERSIONS, values):
+    before = None if which.before is None else which.before.run_id
+    values = {"job": which.job_id, "run": which.run_id, "earlier": before}
+    for index, *version in connection.execute(_VERSIONS, values | {"ids": _json([row.item_id for row in rows])}):
         found.setdefault(index, []).append(_Version(*version))
+    if before is not None:
+        for index, versions in found.items():
+            _check_alike(rows[index], versions, position + index)
     return found
+
+
+def _check_alike(row: NewItem, versions: Sequence[_Version], position: int) -> None:
+    """Raise `Unlike` if the run before has the row elsewhere, or a request that is the same item but not the same text.
+
+    Such a row may be a second one with its id, or share its answer with others than their texts say.
+    """
+    for version in versions:
+        moved = version.earlier not in {None, position}
+        if moved or (version.hash == row.hash and version.request != row.request):
+            raise Unlike
+
+
+def _plan_of_known(connection: sqlite3.Connection, which: _Which, known: KnownChunk) -> Plan:
+    """What the rows of a chunk of the run before are. Only those without an answer have to be looked at."""
+    if which.before is None:
+        raise Unlike
+    completed = completed_in(connection, known)
+    if completed == known.rows:
+        return Plan(reused=completed)
+    left = [NewItem(name, digest, None, None) for name, digest in unanswered(connection, which.before, known)]
+    unlike = replace(which, before=None)
+    return Plan(reused=known.rows - len(left)) + _plan(which, connection, left, _versions(connection, unlike, 0, left))
 
 
 def _check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[_Version]], position: int) -> None:
@@ -184,22 +292,22 @@ def _check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[_Version
             raise RepeatedId(row.item_id, first, position + index)
 
 
-def _classes(
+def _plan(
+    which: _Which,
     connection: sqlite3.Connection,
     rows: Sequence[NewItem],
     versions: Mapping[int, Sequence[_Version]],
-    reuse: Sequence[int],
-) -> Counter[Class]:
+) -> Plan:
     """How many of the rows are what."""
     elsewhere: set[int] = set()
-    if reuse:
+    if which.reuse:
         slim = _json([[row.item_id, row.hash] for row in rows])
-        found = connection.execute(_ANSWERED_ELSEWHERE, {"rows": slim, "others": _json(list(reuse))})
+        found = connection.execute(_ANSWERED_ELSEWHERE, {"rows": slim, "others": _json(list(which.reuse))})
         elsewhere = {index for (index,) in found}
     special = versions.keys() | elsewhere
     classes = Counter[Class](class_of(rows[index], versions.get(index, ()), index in elsewhere) for index in special)
     classes["new"] += len(rows) - len(special)
-    return classes
+    return Plan(**{str(name): number for name, number in classes.items()})
 
 
 def class_of(row: NewItem, versions: Sequence[_Version], elsewhere: bool) -> Class:  # noqa: FBT001 - three facts
@@ -217,20 +325,16 @@ def class_of(row: NewItem, versions: Sequence[_Version], elsewhere: bool) -> Cla
     return "edited" if edited else "new"
 
 
-def _plan(classes: Mapping[Class, int]) -> Plan:
-    return Plan(**{str(name): number for name, number in classes.items()})
-
-
 def _add_chunk(
     connection: sqlite3.Connection,
+    which: _Which,
     run_id: int,
-    job_id: int,
     position: int,
     rows: Sequence[NewItem],
     versions: Mapping[int, Sequence[_Version]],
 ) -> None:
     known = {index: version for index, some in versions.items() for version in some if version.hash == rows[index].hash}
-    keys = _add_items(connection, job_id, rows, known)
+    keys = _add_items(connection, which.job_id, rows, known)
     _add_members(connection, run_id, position, keys, [row.kept for row in rows])
     unreadable = [(key, row.unreadable) for key, row in zip(keys, rows, strict=True) if row.unreadable is not None]
     if unreadable:
@@ -238,11 +342,20 @@ def _add_chunk(
         connection.execute(_ADD_UNREADABLE_ATTEMPTS, what)
         settled = [key for (key,) in connection.execute(_ADD_UNREADABLE_RESULTS, what)]
         connection.execute(RECOUNT, {"keys": _json(settled)})
-    open_new_chunk(connection, run_id, position, position + len(rows), settled=bool(known or unreadable))
+    texts = rows.texts if isinstance(rows, Chunk) and _asked_as_given(rows, known) else None
+    recount = bool(known or unreadable)
+    open_new_chunk(connection, run_id, position, position + len(rows), texts=texts, recount=recount)
+
+
+def _asked_as_given(rows: Sequence[NewItem], known: Mapping[int, _Version]) -> bool:
+    """Whether the ledger has the requests as they are given now: an answered one may have its keys in another order."""
+    return all(
+        version.request == rows[index].request or version.outcome != "completed" for index, version in known.items()
+    )
 
 
 def _add_items(
-    connection: sqlite3.Connection, job_id: int, rows: Sequence[NewItem], known: Mapping[int, _Version]
+    connection: sqlite3.Connection, job_id: int | None, rows: Sequence[NewItem], known: Mapping[int, _Version]
 ) -> list[int]:
     """Add the rows that are not known as items; return all keys."""
     last: int = connection.execute(_LAST_KEY).fetchone()[0]
@@ -259,6 +372,7 @@ def _add_items(
         differs = None not in {row.request, version.request} and row.request != version.request
         if differs and version.outcome != "completed":
             connection.execute(_ASK_AS_GIVEN, (row.request, version.key))
+            forget_texts(connection, version.key)
     _insert(connection, "item (key, job_id, item_id, hash, request)", new)
     return keys
 

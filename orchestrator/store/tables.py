@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -92,6 +93,7 @@ run = Table(
     Column("notification", Text),  # JSON: whether its hooks are still to be called, and how each call went
     Column("left_at", REAL),  # when a process last stopped working on it, whatever its state
     Column("delivered_at", REAL),  # when everything that it settled was delivered
+    Column("made_as", Text),  # hash of what shaped its items besides the texts of its source, if that is known
     CheckConstraint(
         "state IN ('ingesting', 'open', 'finished', 'failed', 'stopped', 'cancelled', 'superseded')", name="state"
     ),
@@ -280,6 +282,7 @@ chunk = Table(
     Column("discarded", Integer, nullable=False, server_default=text("0")),
     Column("tokens_in", Integer),
     Column("tokens_out", Integer),
+    Column("texts", LargeBinary),  # hash of the texts of its rows, if these alone made its members and their items
     UniqueConstraint("run_id", "lo"),
     CheckConstraint("state IN ('available', 'leased', 'done')", name="state"),
     CheckConstraint("(state = 'leased') = (holder IS NOT NULL)", name="holder"),

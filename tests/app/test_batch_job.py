@@ -22,6 +22,7 @@ from orchestrator.engine.run.run_request import request_for
 from orchestrator.engine.stop import Stop
 from orchestrator.spec import JobSpec
 from orchestrator.wires import OpenAIBatchWire
+from tests.snapshots import chunks_of, items_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,8 +66,7 @@ def test_its_items_are_the_lines_with_their_bodies_as_requests(tmp_path: Path) -
         for number, body in enumerate(bodies)
     ]
     path.write_text("".join(f"{text}\n" for text in ["", *map(_json, lines), ""]))
-    (group,) = Snapshot(made(path), {}, None).groups()
-    items = [item for chunk in group for item in chunk]
+    items = items_in(Snapshot(made(path), {}, None))
     assert [(item.item_id, item.request, item.shares) for item in items] == [
         (f"r{number}", _json(body), None) for number, body in enumerate(bodies)
     ]
@@ -94,7 +94,7 @@ def test_whatever_the_validation_accepts_is_read_as_one_item(
     path = tmp_path / "lines"
     path.write_text(end.join(map(_json, lines)), newline="")
     assume(not validated(path, "/v1/chat/completions", {"m"}, 50_000).errors)  # half a surrogate pair is not JSON
-    items = [item for group in Snapshot(made(path), {}, None).groups() for chunk in group for item in chunk]
+    items = items_in(Snapshot(made(path), {}, None))
     assert [(item.item_id, json.loads(item.request or "")) for item in items] == list(zip(ids, asked, strict=True))
 
 
@@ -102,7 +102,7 @@ def test_a_single_line_is_one_item(tmp_path: Path) -> None:
     path = tmp_path / "one"
     line = {"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}
     path.write_text(_json(line))
-    ((chunk,),) = Snapshot(made(path), {}, None).groups()
+    (chunk,) = chunks_of(Snapshot(made(path), {}, None))
     assert [item.item_id for item in chunk] == ["r"]
 
 

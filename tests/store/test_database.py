@@ -266,7 +266,7 @@ HOT: dict[str, str] = {
     "add to one chunk": chunks._ADD,
     "add everywhere": chunks._ADD_EVERYWHERE,
     "recount": chunks.RECOUNT,
-    "recount one": chunks._RECOUNT_ONE,
+    "recount one": chunks.RECOUNT_ONE,
     "reopen": forgive.REOPEN,
     "release": items._RELEASE,
     "expire": items._EXPIRE,

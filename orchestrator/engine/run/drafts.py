@@ -30,11 +30,12 @@ _SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no
 class Draft(NewItem):
     """An item whose id may still need a number, if it was made from the content: `by_content`.
 
-    `amiss`: an error of the job rather than of the row, if every row has it.
+    `amiss`: an error of the job rather than of the row, if every row has it. `text`: as in `Row`.
     """
 
     by_content: bool = False
     amiss: str | None = None
+    text: bytes | None = None
 
 
 class DraftMaker:
@@ -96,7 +97,7 @@ class DraftMaker:
         text = None if request is None else request.decode()
         # what is hashed is what is sent, but for the order of keys, so there is mostly one hash to make
         shares = None if portable is None else identity if portable == hashed else _hash_of(portable)
-        return Draft(name, identity.hex(), text, kept, why, shares, row.id is None, amiss)
+        return Draft(name, identity.hex(), text, kept, why, shares, row.id is None, amiss, row.text)
 
     def _kept(self, row: Row) -> str | None:
         """Return the columns to keep, as JSON, with the output's `id` if it differs from the item's."""

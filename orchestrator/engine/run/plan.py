@@ -53,6 +53,7 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parse = await to_thread.run_sync(fingerprint_of, job.parse)
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
-    found = await count_rows(Snapshot(job, identity, request.limit, reuse=others), store, Progress(), elsewhere.look)
+    snapshot = Snapshot(job, identity, request.limit, reuse=others)
+    found = await count_rows(snapshot, store, Progress(), elsewhere.look if jobs else None)
     hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
     return Forecast(found, elsewhere.answered_by, parses_again, hints)

@@ -21,6 +21,7 @@ from orchestrator.engine.run import ingest
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource, JsonlSource, ParquetSource, TextSource
 from tests.engine.scripted import Scripted, run
+from tests.snapshots import chunks_of, items_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
 def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:
     job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=["n"]), request=request)
-    snapshot = ingest.Snapshot(job, {"model": "m"}, None)
-    return [item for group in snapshot.groups() for chunk in group for item in chunk]
+    return items_in(ingest.Snapshot(job, {"model": "m"}, None))
 
 
 def test_without_an_id_column_the_id_is_the_content_and_duplicates_are_numbered() -> None:
@@ -155,7 +155,7 @@ def test_large_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(ingest, "CHUNK_BYTES", 1000)
     source = IterableSource([{"text": "x" * 400}] * 10)
     snapshot = ingest.Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
-    assert [len(chunk) for group in snapshot.groups() for chunk in group] == [3, 3, 3, 1]
+    assert [len(chunk) for chunk in chunks_of(snapshot)] == [3, 3, 3, 1]
 
 
 async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
@@ -186,8 +186,7 @@ async def test_a_source_that_changes_while_being_read_is_refused_and_can_be_read
 def delivered_ids(rows: list[dict[str, object]], key: str | None, keep: list[str]) -> list[object]:
     """Return what the `id` column of the output would hold."""
     job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=keep), request="{text}")
-    groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
-    items = [item for group in groups for chunk in group for item in chunk]
+    items = items_in(ingest.Snapshot(job, {"model": "m"}, None))
     return [orjson.loads(item.kept or "{}").get("id", item.item_id) for item in items]
 
 
@@ -219,8 +218,7 @@ def test_ids_of_a_wrong_type_in_every_row_are_a_configuration_error() -> None:
 def test_an_id_from_the_content_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     def ids(source: JsonlSource) -> list[str]:
         job = Job("j", source, Scripted(), JsonlSink("unused.jsonl"), request="{text}")
-        groups = ingest.Snapshot(job, {"model": "m"}, None).groups()
-        return [item.item_id for group in groups for chunk in group for item in chunk]
+        return [item.item_id for item in items_in(ingest.Snapshot(job, {"model": "m"}, None))]
 
     (tmp_path / "year=2024").mkdir()
     (tmp_path / "year=2024" / "in.jsonl").write_text('{"text":"a"}')
@@ -233,6 +231,6 @@ def test_32_bit_floats_are_kept_short_and_sent_unchanged(tmp_path: Path) -> None
     pq.write_table(table, tmp_path / "in.parquet")
     sink = JsonlSink("unused.jsonl", keep=["n", "v"])
     job = Job("j", ParquetSource(tmp_path / "in.parquet"), Scripted(), sink, request={"text": "{text}", "n": "{n}"})
-    ((item,),) = next(ingest.Snapshot(job, {"model": "m"}, None).groups())
+    (item,) = items_in(ingest.Snapshot(job, {"model": "m"}, None))
     assert item.kept == '{"n":0.1,"v":[0.1,0.5]}'
     assert item.request == '{"text":"a","n":0.10000000149011612}'
