@@ -37,8 +37,9 @@ from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.run_controls import RunControls
 from orchestrator.engine.asking.work_queue import RunContext, open_work_queue
-from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.awake.reaper import registered
+from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.events import Events
 from orchestrator.engine.progress import Presence, Progress
 from orchestrator.engine.run.ingest import Snapshot, ingest

@@ -221,8 +221,9 @@ class App:
         It is woken on first use. However the block ends, the endpoint is left as after a run.
         """
         from orchestrator.domain.events import SessionBegan, SessionEnded
-        from orchestrator.engine.awake.awake import Tenant, awake
+        from orchestrator.engine.awake.awake import awake
         from orchestrator.engine.awake.reaper import kept_alive, registered
+        from orchestrator.engine.awake.tenant import Tenant
 
         async with registered(self.store) as process_id, kept_alive(self.store, process_id):
             progress.emit(SessionBegan(endpoint.name))

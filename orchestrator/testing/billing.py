@@ -11,8 +11,9 @@ import pytest
 
 from orchestrator.domain.errors import EndpointLost
 from orchestrator.endpoints import endpoint_from
-from orchestrator.engine.awake.awake import Tenant, awake
+from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.awake.pausing import put_to_sleep
+from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.progress import Presence
 from orchestrator.store import Store
 from orchestrator.testing.assertions import with_event_loop

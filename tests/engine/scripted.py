@@ -18,7 +18,7 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, FailureKind, NoRoom, RequestFailed
 from orchestrator.endpoints.member_group import MemberGroup
-from orchestrator.engine.awake.awake import Tenant
+from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest

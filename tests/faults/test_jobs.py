@@ -166,6 +166,30 @@ def test_the_provider_ends_each_job_when_neither_budget_nor_deadline_can_need_it
     assert all(least <= job.spec["timeoutSeconds"] <= most for job in scene.ours)
 
 
+def test_two_runs_share_the_jobs_and_only_the_last_one_cancels_them(scene: JobScene) -> None:
+    scene.service.holds = True
+    first = scene.job("replicas=2")
+    second = scene.workplace.job(
+        "second.py",
+        prelude=LOOK_OFTEN,
+        name=repr("second"),
+        request="'again: {text}'",
+        endpoint="HuggingFaceJobEndpoint('acme/labeller', image='acme/server', command=['serve'], "
+        "flavor='cpu-basic', secrets=['WEIGHTS_KEY'], replicas=2)",
+        sink=f"JsonlSink({str(scene.workplace.folder / 'second.jsonl')!r})",
+    )
+    with scene.start(first) as one, scene.start(second) as two:
+        until(lambda: scene.all_asked(2) and any("again" in text for job in scene.alive for text in job.asked))
+        one.send(signal.SIGINT)
+        one.send(signal.SIGINT)
+        assert one.end().code == 130
+        assert len(scene.alive) == 2
+        scene.service.holds = False
+        assert two.end().code == 0
+    assert (len(scene.ours), scene.alive) == (2, [])
+    assert scene.workplace.query("SELECT state, closed_by FROM awake_window") == [("closed", "run")]
+
+
 # -- kills ------------------------------------------------------------------------------------------------------------
 
 

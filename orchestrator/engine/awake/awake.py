@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,42 +40,19 @@ from orchestrator.ports import HasMembers, Metered, Restarts
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from orchestrator.domain.events import RunEvent
     from orchestrator.domain.policy import Policy
     from orchestrator.domain.terms import Billed, Terms
     from orchestrator.engine.awake.budget_monitor import BudgetMonitor
-    from orchestrator.engine.awake.guarding import Guard
-    from orchestrator.ports import ControlPlane, DataPlane, Endpoint, EventListener, Member
-    from orchestrator.store import Store
+    from orchestrator.engine.awake.tenant import Tenant
+    from orchestrator.ports import ControlPlane, DataPlane, Endpoint, Member
 
 POLL = 0.25  # seconds between two attempts to reach the data plane
 _LAG = 2  # this many looks may still show a resumed endpoint as paused
 
 LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, or was not awake in time
-
-
-async def endless() -> float:
-    """Return the lifetime of a server that nothing limits."""
-    return inf
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """The user of an endpoint. While the context from `guard` is open, the endpoint is paused if this process dies.
-
-    `lifetime`: returns the most seconds for which a server that is started now can be needed.
-    """
-
-    store: Store
-    process_id: int
-    events: EventListener
-    guard: Guard
-    run_id: int | None
-    job: str
-    budget_monitor: BudgetMonitor | None = None  # limits the cost of endpoints that bill; None: no limit
-    lifetime: Callable[[], Awaitable[float]] = endless
 
 
 class Awake:

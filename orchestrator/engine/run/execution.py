@@ -44,10 +44,11 @@ from orchestrator.engine.asking.breaker import BreakerTripped
 from orchestrator.engine.asking.effort import Effort
 from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.work_queue import RunContext, WorkQueue, open_work_queue
-from orchestrator.engine.awake.awake import Awake, Tenant, awake
+from orchestrator.engine.awake.awake import Awake, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
 from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
+from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.run.deliver import deliver_once, manifest_of
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along

@@ -20,7 +20,7 @@ from tests.engine.scripted import Scripted, tenant
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from orchestrator.engine.awake.awake import Tenant
+    from orchestrator.engine.awake.tenant import Tenant
     from orchestrator.store import Store
 
 TERMS = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
