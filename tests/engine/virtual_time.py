@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiosqlite
 import pytest
 from anyio._backends._asyncio import AsyncIOBackend
 
@@ -74,8 +75,12 @@ def virtual_time(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     virtual = VirtualTime()
     selector: BaseSelector = loop._selector  # type: ignore[attr-defined]  # that of every loop of the standard library
     with pytest.MonkeyPatch.context() as patch:
-        starts_work = "run_sync_in_worker_thread"
-        patch.setattr(AsyncIOBackend, starts_work, virtual.counting(getattr(AsyncIOBackend, starts_work)))
+        for library, starts_work in (
+            (AsyncIOBackend, "run_sync_in_worker_thread"),
+            (aiosqlite.Connection, "_connect"),
+            (aiosqlite.Connection, "_execute"),
+        ):
+            patch.setattr(library, starts_work, virtual.counting(getattr(library, starts_work)))
         patch.setattr(time, "time", virtual.clock(day_of(time.time())[0] + 12 * 3600))
         patch.setattr(time, "monotonic", virtual.clock(time.monotonic()))
         patch.setattr(selector, "select", virtual.selecting(selector))
