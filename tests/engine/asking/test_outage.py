@@ -44,14 +44,14 @@ async def test_an_endpoint_that_fails_every_request_is_waited_for_and_no_item_lo
     kind: str, store: Store, tmp_path: Path
 ) -> None:
     endpoint = Scripted(delay=0.002)
-    endpoint.fails_with = away(endpoint, 20, 7, KINDS[kind])
+    endpoint.fails_with = away(endpoint, 20, 5, KINDS[kind])  # it is lost once at least, and never five times in a row
     report = await run(job := job_of(TEXTS, endpoint, tmp_path, ONCE), store)
     assert (report.counts.completed, report.counts.discarded) == (60, 0)
     assert len(outputs(job)) == 60
     assert len(endpoint.asked) <= 60 * 1.3
     (lost,) = report.traffic.failed
     assert (lost.kind, lost.attempts) == ("lost", lost.retried)
-    assert 1 <= lost.attempts <= 7
+    assert 1 <= lost.attempts <= 5
     assert report.traffic.lost == {"failing": lost.attempts}
     status = await status_of(None, store)  # in any process
     assert status.traffic == report.traffic
