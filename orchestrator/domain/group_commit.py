@@ -2,7 +2,7 @@
 
 PATIENCE = 0.001  # seconds that a commit waits for more requests, which is less than it usually takes
 _FEW = 16  # rows
-_QUICK = 0.005  # seconds
+_QUICK = 0.02  # seconds
 
 
 def is_worth_a_commit(requests: int, in_flight: int) -> bool:

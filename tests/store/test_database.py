@@ -137,7 +137,7 @@ async def test_cancelled_writers_leave_no_lock_behind(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "lately", "here"), [(1, 0.0, True), (16, 0.004, True), (17, 0.0, False), (1, 0.005, False)]
+    ("rows", "lately", "here"), [(1, 0.0, True), (16, 0.01, True), (17, 0.0, False), (1, 0.02, False)]
 )
 async def test_a_few_rows_are_committed_on_the_event_loop_if_the_disk_is_quick(
     store: Store, rows: int, lately: float, *, here: bool
