@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.batch import BatchStatus, NewBatch
+from orchestrator.domain.batch_lines import BatchError
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.store import Store
+from orchestrator.store.batches import BatchOutcome
 from tests.server.browsing import in_chromium, opened, signed_in
-from tests.server.test_views import ADDRESSES
+from tests.server.test_views import ADDRESSES, chatted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = in_chromium
 
+REFUSED = Discarded(RequestFailed(FailureKind.REJECTED, "the request has 812 tokens, and 512 is the most", status=400))
 RETRY = "section:has-text('timeout') button"
 NO_AND_AGAIN = "(button) => { document.getElementById('ask').close(); button.click(); }"
 
@@ -47,6 +54,53 @@ async def test_every_page_is_accessible_and_as_wide_as_its_window(
             assert not await tab.wider_than_its_window(), address
             assert tab.complaints == [], address
             await tab.page.close()
+
+
+LONG = "a word that is longer than others, " * 30
+ERRORS = tuple(BatchError("invalid_json_line", LONG, f"body.{'deep.' * 30}", line) for line in range(1, 40))
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "You answer in one word."},
+        {"role": "user", "content": [{"type": "text", "text": LONG + "x" * 500}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]},
+        {"role": "tool", "content": '{"found": 3}'},
+    ]
+}
+
+
+async def written(ledger: Path) -> list[str]:
+    """Write a chat, a batch that is executed and one that failed; return the addresses of their pages."""
+    async with Store.open(str(ledger)) as store:
+        run = await chatted(store, {"chat": CHAT, "bad": CHAT}, {"chat": [Completed('"three"')], "bad": [REFUSED]})
+        pages = [f"/runs/{run}", f"/runs/{run}/items/chat", f"/runs/{run}/items/bad", "/batches"]
+        for file in ("file-1", "file-2"):
+            new = NewBatch("admin", "/v1/chat/completions", file, metadata={"note" * 9: "value" * 90})
+            batch = await store.batches.add(new, reader=None)
+            if file == "file-1":
+                await store.batches.begin(batch, run, 2, "acme/a-model-with-a-long-name")
+            else:
+                await store.batches.end(batch, BatchStatus.FAILED, BatchOutcome(errors=ERRORS))
+            pages.append(f"/batches/{batch.id}")
+    return pages
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+async def test_batches_and_chats_are_accessible_and_as_wide_as_their_window(
+    chromium: Browser,
+    workplace: Workplace,
+    start_server: Callable[..., AbstractContextManager[HttpServer]],
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    addresses = await written(workplace.ledger)
+    with start_server(command=("ui", "--port", "0", "--no-browser")) as server:
+        async with signed_in(chromium, server, width=width, scheme=scheme) as context:
+            for address in addresses:
+                tab = await opened(context, f"{server.url}{address}")
+                assert await tab.violations() == [], address
+                assert not await tab.wider_than_its_window(), address
+                assert tab.complaints == [], address
+                await tab.page.close()
 
 
 async def test_items_that_failed_alike_are_retried_after_one_question(chromium: Browser, night: HttpServer) -> None:
