@@ -52,6 +52,23 @@ async def test_an_item_is_asked_at_most_as_often_as_allowed(
     assert await column(store, "SELECT attempts FROM result") == [times, times]
 
 
+async def test_after_a_stop_an_item_in_flight_causes_no_further_request(store: Store, tmp_path: Path) -> None:
+    endpoint, stop = Scripted(gate=anyio.Event(), reasks=2), Stop()
+
+    async def stop_once_asked() -> None:
+        while not endpoint.asked:
+            await anyio.sleep(0.001)
+        stop.drain()
+        assert endpoint.gate is not None
+        endpoint.gate.set()
+
+    async with task_group() as tasks:
+        tasks.start_soon(stop_once_asked)
+        with pytest.raises(RunStopped):
+            await run(job_of(["a", "b"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK)), store, stop)
+    assert len(endpoint.asked_at) == len(endpoint.asked) == 1
+
+
 @pytest.mark.parametrize(("sent", "asked"), [(True, 3), (False, 2)])
 async def test_only_requests_that_were_sent_are_counted(
     store: Store, tmp_path: Path, *, sent: bool, asked: int
