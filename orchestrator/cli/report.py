@@ -14,6 +14,7 @@ from anyio import to_thread
 from orchestrator.cli.command import fail, print_json, with_app
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal
+from orchestrator.domain.command_line import with_options
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.moment import since as moment
@@ -59,7 +60,7 @@ def report(
     if json:
         print_json(as_json(found))
     elif html is None:
-        show(found, Terminal(soft_wrap=True))
+        show(found, Terminal(soft_wrap=True), worded=partial(with_options, options=Terminal.given))
 
 
 async def _gather(run: str | None, since: float, html: Path | None, app: App) -> Report:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.segment import Segment, Segments
+
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
 from orchestrator.domain.phrases import duration, money, visible
@@ -11,7 +13,7 @@ from orchestrator.domain.readings import merged
 from orchestrator.domain.traffic import traffic_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
     from rich.console import Console
@@ -24,10 +26,15 @@ _WIDTH = 48
 _GOOD = {"finished", "running", "queued"}
 
 
-def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
-    """Print the report: pauses that are owed first, then the verdict, the runs, and how endpoints were left."""
+def show(
+    report: Report, console: Console, zone: tzinfo | None = None, worded: Callable[[str], str] = lambda line: line
+) -> None:
+    """Print the report: pauses that are owed first, then the verdict, the runs, and how endpoints were left.
+
+    `worded`: makes a line as it is shown from one of ours.
+    """
     data = report.data
-    say = _Voice(console)
+    say = _Voice(console, worded)
     say.head(f"{words.title(report, zone)} ({words.zone_name(data.until, zone)})")
     for debt in report.debts:
         say.loud(words.debt_line(debt, data.until, zone))
@@ -44,13 +51,16 @@ def show(report: Report, console: Console, zone: tzinfo | None = None) -> None:
     say.section("job files that cannot be loaded", [f"{one.path}: {one.error}" for one in data.broken])
     if len(report.days) > 1:
         say.section("cost by day (UTC)", [f"{day.what}  {money(day.dollars)}" for day in report.days])
+    say.print()
 
 
 class _Voice:
-    """Prints the lines of a report, without interpreting markup in them."""
+    """Prints the lines of a report, without interpreting markup in them: all at once, for there may be very many."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, worded: Callable[[str], str]) -> None:
         self._console = console
+        self._worded = worded
+        self._lines: list[Segment] = []
 
     def head(self, line: str) -> None:
         self._print(line, "bold")
@@ -69,16 +79,19 @@ class _Voice:
 
     def section(self, name: str, lines: Sequence[str]) -> None:
         if lines:
-            self._console.print()
+            self.gap()
             self.head(name)
             for line in lines:
                 self.indented(line)
 
     def gap(self) -> None:
-        self._console.print()
+        self._lines.append(Segment.line())
+
+    def print(self) -> None:
+        self._console.print(Segments(self._lines), end="")
 
     def _print(self, line: str, style: str = "") -> None:
-        self._console.print(visible(line), style=style, markup=False, emoji=False, highlight=False)
+        self._lines += (Segment(visible(self._worded(line)), self._console.get_style(style)), Segment.line())
 
 
 def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
