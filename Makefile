@@ -49,6 +49,7 @@ bench: $(VENV)/bench  ## ratios against baselines, all measured in this run
 	$(BIN)/python -m bench.batch_api
 	$(BIN)/python bench/storage.py
 	$(BIN)/python -m bench.polls
+	$(BIN)/python -m bench.start
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

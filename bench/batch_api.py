@@ -29,7 +29,7 @@ import psutil
 
 from bench.fanout import constant_server
 from orchestrator.app.batch_job import batch_job
-from orchestrator.config import Settings
+from orchestrator.config import settings_from
 from orchestrator.domain.run import Spec
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
@@ -70,7 +70,7 @@ def generate(path: Path, count: int, size: int) -> None:
 
 def job_of(path: Path, url: str) -> Job:
     """The job that the server makes of such a file."""
-    settings = Settings.model_validate({"endpoints": {"bench": {"kind": "http", "url": url, "models": ["m"]}}})
+    settings = settings_from({"endpoints": {"bench": {"kind": "http", "url": url, "models": ["m"]}}})
     return batch_job(settings, name="bench", path=path, route=ROUTE, model="m")
 
 

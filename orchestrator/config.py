@@ -1,16 +1,23 @@
-"""The settings file as a frozen value. It is read once, at the composition root."""
+"""The settings file as a frozen value. It is read once, at the composition root.
+
+pydantic checks a file. It takes long to import, and most commands of most users have no file to check, so the
+declarations need only the standard library, and `annotated_types`, whose limits pydantic knows.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
+import typing
+from collections.abc import Callable, Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from annotated_types import Ge, Gt, Le, MinLen
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.http_address import HttpAddress
@@ -21,17 +28,75 @@ from orchestrator.domain.moment import seconds_of
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_FORBID = {"extra": "forbid"}  # pydantic's setting: unknown keys are errors
 
-class FailureWebhook(BaseModel):
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Annotates a setting with a function that returns it, or what replaces it, or raises an error.
+
+    The function takes the value and the folder of the settings file.
+    """
+
+    check: Callable[[Any, Path], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.with_info_after_validator_function(
+            lambda value, info: self.check(value, info.context), handler(source)
+        )
+
+
+def _from_the_file(jobs: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    try:
+        jobs = tuple(job.expanduser() for job in jobs)
+    except RuntimeError as error:  # pydantic expects a ValueError
+        raise ValueError("there is no home folder to replace ~") from error
+    return tuple(Path(os.path.abspath(folder / job)) for job in jobs)
+
+
+def _is_an_age(keep: str, _folder: Path) -> str:
+    if keep != "never":
+        seconds_of(keep)
+    return keep
+
+
+def _is_an_address(http: str, _folder: Path) -> str:
+    if http:
+        HttpAddress.parse(http)
+    return http
+
+
+def _leaves_the_main_name(tokens: Mapping[str, ServerToken], _folder: Path) -> Mapping[str, ServerToken]:
+    if ADMIN in tokens:
+        raise ValueError(f"the name {ADMIN!r} belongs to the main token")
+    return tokens
+
+
+def _has_names_of_models(
+    endpoints: Mapping[str, Mapping[str, object]], _folder: Path
+) -> Mapping[str, Mapping[str, object]]:
+    for name, fields in endpoints.items():
+        models = fields.get("models", [])
+        if not isinstance(models, list) or not all(isinstance(model, str) and model.strip() for model in models):
+            # pydantic's message would show all settings of the endpoint
+            raise UsageError(f'[endpoints.{name}] models must be a list of names, such as ["acme/model"]')
+    return endpoints
+
+
+@dataclass(frozen=True)
+class FailureWebhook:
     """A webhook with the settings of a job's `Webhook(url, secret_env=...)`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
     url: str
     secret_env: str | None = None
 
 
-class Serve(BaseModel):
+@dataclass(frozen=True)
+class Serve:
     """`[serve]`: settings of `orchestrator serve`.
 
     `jobs`: folders whose job files' schedules it fires, relative to the folder of the settings file. `runs`: how many
@@ -39,48 +104,33 @@ class Serve(BaseModel):
     `on_failure` or cannot be loaded.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
-    jobs: tuple[Path, ...] = ()
-    runs: int = Field(default=4, ge=1, le=1000)
+    jobs: Annotated[tuple[Path, ...], _Checked(_from_the_file)] = ()
+    runs: Annotated[int, Ge(1), Le(1000)] = 4
     on_failure: tuple[str, ...] | FailureWebhook = ()
 
-    @field_validator("jobs")
-    @classmethod
-    def _from_the_file(cls, jobs: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
-        folder = (info.context or {}).get("folder", Path())
-        try:
-            jobs = tuple(job.expanduser() for job in jobs)
-        except RuntimeError as error:  # pydantic expects a ValueError
-            raise ValueError("there is no home folder to replace ~") from error
-        return tuple(Path(os.path.abspath(folder / job)) for job in jobs)
 
-
-class DailyBudget(BaseModel):
+@dataclass(frozen=True)
+class DailyBudget:
     """`[budget]`: dollars and seconds awake that all runs of the ledger together may spend in a day (UTC)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
-    max_cost_per_day: float | None = Field(default=None, ge=0)
-    max_awake_per_day: float | None = Field(default=None, ge=0)
+    max_cost_per_day: Annotated[float, Ge(0)] | None = None
+    max_awake_per_day: Annotated[float, Ge(0)] | None = None
 
 
-class Retention(BaseModel):
+@dataclass(frozen=True)
+class Retention:
     """`[retention]`: how long runs, and the answers that only they need, are kept after their end: 90d, 12w.
 
     "never": nothing is deleted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
-    keep: str = "90d"
-
-    @field_validator("keep")
-    @classmethod
-    def _is_an_age(cls, keep: str) -> str:
-        if keep != "never":
-            seconds_of(keep)
-        return keep
+    keep: Annotated[str, _Checked(_is_an_age)] = "90d"
 
     @property
     def seconds(self) -> float | None:
@@ -88,16 +138,18 @@ class Retention(BaseModel):
         return None if self.keep == "never" else seconds_of(self.keep)
 
 
-class ServerToken(BaseModel):
+@dataclass(frozen=True)
+class ServerToken:
     """`[server.tokens.NAME]`: what the bearer of one token may do. The token is in a variable, never in the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
     role: Role
-    token_env: str = Field(min_length=1)
+    token_env: Annotated[str, MinLen(1)]
 
 
-class Server(BaseModel):
+@dataclass(frozen=True)
+class Server:
     """`[server]`: settings of the HTTP server.
 
     `http`: HOST:PORT where `orchestrator serve` listens; "" is nowhere. `hosts`: further values of the header Host that
@@ -106,31 +158,18 @@ class Server(BaseModel):
     how many clients may be connected at once. `tokens`: by name, who may use it beside whoever has the main token.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
-    http: str = ""
+    http: Annotated[str, _Checked(_is_an_address)] = ""
     hosts: tuple[str, ...] = ()
-    max_file_bytes: int = Field(default=512 * 1024**2, ge=1)
-    max_batch_requests: int = Field(default=50_000, ge=1)
-    connections: int = Field(default=500, ge=1)
-    tokens: Mapping[str, ServerToken] = {}
-
-    @field_validator("http")
-    @classmethod
-    def _is_an_address(cls, http: str) -> str:
-        if http:
-            HttpAddress.parse(http)
-        return http
-
-    @field_validator("tokens")
-    @classmethod
-    def _leave_the_main_name(cls, tokens: Mapping[str, ServerToken]) -> Mapping[str, ServerToken]:
-        if ADMIN in tokens:
-            raise ValueError(f"the name {ADMIN!r} belongs to the main token")
-        return tokens
+    max_file_bytes: Annotated[int, Ge(1)] = 512 * 1024**2
+    max_batch_requests: Annotated[int, Ge(1)] = 50_000
+    connections: Annotated[int, Ge(1)] = 500
+    tokens: Annotated[Mapping[str, ServerToken], _Checked(_leaves_the_main_name)] = field(default_factory=dict)
 
 
-class Settings(BaseModel):
+@dataclass(frozen=True)
+class Settings:
     """Every key of config.toml; config.example.toml shows them with their defaults.
 
     `db`: the ledger, a path or `sqlite:///PATH`; "" is that of this user. `busy_seconds`: how long a write waits for
@@ -140,35 +179,26 @@ class Settings(BaseModel):
     what aiohttp does; "aiohttp" never.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__ = _FORBID
 
     db: str = ""
-    busy_seconds: float = Field(default=30.0, gt=0)
+    busy_seconds: Annotated[float, Gt(0)] = 30.0
     http_client: ChosenClient = "auto"
-    endpoints: Mapping[str, Mapping[str, object]] = {}
+    endpoints: Annotated[Mapping[str, Mapping[str, object]], _Checked(_has_names_of_models)] = field(
+        default_factory=dict
+    )
     budget: DailyBudget = DailyBudget()
     retention: Retention = Retention()
     serve: Serve = Serve()
-    server: Server = Server()
-
-    _named: Path | None = PrivateAttr(default=None)
-
-    @field_validator("endpoints")
-    @classmethod
-    def _models_are_names(cls, endpoints: Mapping[str, Mapping[str, object]]) -> Mapping[str, Mapping[str, object]]:
-        for name, fields in endpoints.items():
-            models = fields.get("models", [])
-            if not isinstance(models, list) or not all(isinstance(model, str) and model.strip() for model in models):
-                # pydantic's message would show all settings of the endpoint
-                raise UsageError(f'[endpoints.{name}] models must be a list of names, such as ["acme/model"]')
-        return endpoints
+    server: Server = field(default_factory=Server)
+    _named: Path | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def served_models(self) -> Mapping[str, Sequence[str]]:
         """The models that `[endpoints.NAME] models` name, each with the names of the endpoints that serve it."""
         served: dict[str, list[str]] = {}
         for name, fields in self.endpoints.items():
-            for model in fields.get("models", ()):  # type: ignore[attr-defined]  # `_models_are_names` has checked it
+            for model in fields.get("models", ()):  # type: ignore[attr-defined]  # `_has_names_of_models` has checked it
                 served.setdefault(model, []).append(name)
         return served
 
@@ -211,9 +241,18 @@ def load_settings(config: Path | None, db: str | None, environment: Mapping[str,
     named = config or environment.get("ORCHESTRATOR_CONFIG")
     path = Path(named) if named else _of_this_user()
     settings = _read(path) if path is not None and (named or path.exists()) else Settings()
-    settings._named = None if config is None else config.absolute()  # noqa: SLF001 - of this module
     chosen = db or environment.get("ORCHESTRATOR_DB")
-    return settings.model_copy(update={"db": chosen}) if chosen else settings
+    if chosen:
+        settings = dataclasses.replace(settings, db=chosen)
+    object.__setattr__(settings, "_named", None if config is None else config.absolute())  # `replace` leaves it out
+    return settings
+
+
+def settings_from(found: Mapping[str, object], folder: Path = Path()) -> Settings:
+    """Return the settings that a file in this folder has. Raises pydantic's `ValidationError`, or `UsageError`."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Settings).validate_python(found, context=folder)
 
 
 def _of_this_user() -> Path | None:
@@ -225,9 +264,10 @@ def _of_this_user() -> Path | None:
 
 
 def _read(path: Path) -> Settings:
+    from pydantic import ValidationError
+
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Settings.model_validate(found, context={"folder": path.absolute().parent})
+        return settings_from(tomllib.loads(path.read_text(encoding="utf-8")), path.absolute().parent)
     except OSError as error:
         raise UsageError(f"config file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -237,15 +277,15 @@ def _read(path: Path) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
+        if first["type"] == "unexpected_keyword_argument":
             raise UsageError(f"config file {path}: there is no setting {key!r}; there is {_beside(first)}") from error
         raise UsageError(f"config file {path}: {key}: {first['msg']}, not {first['input']!r}") from error
 
 
 def _beside(error: ErrorDetails) -> str:
     """Return the names of the settings that exist in the place of an unknown one."""
-    fields = Settings.model_fields
+    section: Any = Settings
     for name in error["loc"][:-1]:
-        inner = fields[str(name)].annotation
-        fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
-    return ", ".join(fields)
+        kinds = typing.get_type_hints(section)
+        section = kinds.get(str(name), ServerToken)  # the tokens have names of the user's
+    return ", ".join(one.name for one in dataclasses.fields(section) if one.init)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
@@ -120,6 +119,8 @@ def _ports() -> Mapping[object, Kinds]:
 @cache
 def _hints(kind: Any) -> Mapping[str, Any]:
     """Return the types of a kind's settings, including types that its module imports only for type checkers."""
+    from pydantic import BaseModel  # it takes long to import, and few processes need it
+
     names = {port.__name__: port for port in _ports() if isinstance(port, type)}
     names |= {"BaseModel": BaseModel, "Mapping": collections.abc.Mapping, "Sequence": collections.abc.Sequence}
     try:
@@ -162,6 +163,8 @@ def checked(hint: Any, value: object, where: str, find: Find | None = None) -> A
             return made(part, table(value, where), where, find)
     if Location in parts and isinstance(value, str):  # the constructor tells a location from a path
         return value
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
     try:
         return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_json(exact_json.dumps(value))
     except ValidationError as error:

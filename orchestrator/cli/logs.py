@@ -10,8 +10,8 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import with_store
-from orchestrator.cli.endpoints.logs import say_all
 from orchestrator.cli.options import Follow, SomeRun, Tail
+from orchestrator.cli.terminal import say_all
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.run_log import event_log

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import typer
 from rich.console import Console
 
+from orchestrator.cli.output import is_read
 from orchestrator.domain.command_line import with_options
 from orchestrator.domain.phrases import EVENTS, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 
 class Terminal(Console):
@@ -49,6 +50,14 @@ def say(message: object) -> None:
 def say_fields(*fields: object) -> None:
     """Print one line to standard output: data as it is, separated by tabs."""
     typer.echo("\t".join(visible(str(field)) for field in fields))
+
+
+async def say_all(lines: AsyncIterator[str]) -> None:
+    """Print the lines until they end or standard output is closed by its reader."""
+    async for line in lines:
+        say_fields(*line.split("\t"))
+        if not is_read():
+            return
 
 
 def show_traceback(error: BaseException) -> None:

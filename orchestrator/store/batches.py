@@ -25,7 +25,7 @@ from orchestrator.domain.batch_lines import BatchError
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.run import Tokens
 from orchestrator.store.chunks import POSITION_BITS
-from orchestrator.store.files import add_file
+from orchestrator.store.files import Files, add_file
 from orchestrator.store.run_rows import RUN_COLUMNS, as_run
 from orchestrator.store.sqlite import total
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from orchestrator.store.blobs import NewBlob
     from orchestrator.store.connection import AsyncConnection, Connection, Row
     from orchestrator.store.database import Database
-    from orchestrator.store.files import Files
 
 _PAGE = 200  # settled items read at once: an answer may be large
 _COLUMNS = (
@@ -175,9 +174,9 @@ _NOTHING = BatchOutcome()
 class Batches:
     """All batches. An `owner` of None means those of everybody."""
 
-    def __init__(self, database: Database, files: Files) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._files = files
+        self._files = Files(database)
 
     async def add(self, new: NewBatch, *, reader: str | None) -> Batch:
         """Create a batch, or return an equal one of a moment ago, which the client's retry means.

@@ -7,8 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 _LOCKS = Path("/proc/locks")
 _WRITE_LOCK = (
     "120"  # the byte of the -shm file that whoever writes to a write-ahead log has locked (walformat.html, 2.3)
@@ -34,6 +32,8 @@ def lock_holders(ledger: Path) -> list[str]:
 
 
 def _described(pid: int) -> str:
+    import psutil
+
     words = f"process {pid}"
     with suppress(psutil.Error):
         process = psutil.Process(pid)

@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 LIVE = "SELECT id, host, pid, pid_started, lease_until FROM process WHERE state = 'live'"
 _SAME_START = 2.0  # seconds by which two readings of the same process's start may differ
 
@@ -44,6 +42,8 @@ class Process:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
 
     def _is_there(self) -> bool:
+        import psutil  # it takes a while, and most commands find no process to look at
+
         try:
             running = psutil.Process(self.pid)
             started: float = running.create_time()

@@ -3,59 +3,75 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from orchestrator.store.answers import Answers
-from orchestrator.store.attempts import Attempts
-from orchestrator.store.batches import Batches
 from orchestrator.store.database import Database
-from orchestrator.store.delivered_items import DeliveredItems
-from orchestrator.store.files import Files
-from orchestrator.store.finished_runs import FinishedRuns
-from orchestrator.store.history import History
-from orchestrator.store.items import Items
-from orchestrator.store.lasting_holds import LastingHolds
-from orchestrator.store.metrics import Metrics
-from orchestrator.store.notifications import Notifications
-from orchestrator.store.queue import Queue
-from orchestrator.store.readings import Readings
-from orchestrator.store.retries import Retries
-from orchestrator.store.reuse import Reuse
-from orchestrator.store.runs import Runs
-from orchestrator.store.schedules import Schedules
-from orchestrator.store.snapshots import Snapshots
-from orchestrator.store.views import Views
-from orchestrator.store.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from orchestrator.store.answers import Answers
+    from orchestrator.store.attempts import Attempts
+    from orchestrator.store.batches import Batches
+    from orchestrator.store.delivered_items import DeliveredItems
+    from orchestrator.store.files import Files
+    from orchestrator.store.finished_runs import FinishedRuns
+    from orchestrator.store.history import History
+    from orchestrator.store.items import Items
+    from orchestrator.store.lasting_holds import LastingHolds
+    from orchestrator.store.metrics import Metrics
+    from orchestrator.store.notifications import Notifications
+    from orchestrator.store.queue import Queue
+    from orchestrator.store.readings import Readings
+    from orchestrator.store.retries import Retries
+    from orchestrator.store.reuse import Reuse
+    from orchestrator.store.runs import Runs
+    from orchestrator.store.schedules import Schedules
+    from orchestrator.store.snapshots import Snapshots
+    from orchestrator.store.views import Views
+    from orchestrator.store.windows import Windows
+
 
 class Store:
-    """The ledger, by what changes state in it; the package's docstring says which module has which transitions."""
+    """The ledger, by what changes state in it; the package's docstring says which module has which transitions.
+
+    Each part is the class of this name in the module of its own name, imported when it is first used: most commands
+    need a few.
+    """
+
+    runs: Runs
+    finished_runs: FinishedRuns
+    queue: Queue
+    retries: Retries
+    schedules: Schedules
+    snapshots: Snapshots
+    items: Items
+    answers: Answers
+    reuse: Reuse
+    delivered_items: DeliveredItems
+    windows: Windows
+    lasting_holds: LastingHolds
+    views: Views
+    attempts: Attempts
+    readings: Readings
+    history: History
+    metrics: Metrics
+    notifications: Notifications
+    files: Files
+    batches: Batches
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.runs = Runs(database)
-        self.finished_runs = FinishedRuns(database)
-        self.queue = Queue(database)
-        self.retries = Retries(database)
-        self.schedules = Schedules(database)
-        self.snapshots = Snapshots(database)
-        self.items = Items(database)
-        self.answers = Answers(database)
-        self.reuse = Reuse(database)
-        self.delivered_items = DeliveredItems(database)
-        self.windows = Windows(database)
-        self.lasting_holds = LastingHolds(database)
-        self.views = Views(database)
-        self.attempts = Attempts(database)
-        self.readings = Readings(database)
-        self.history = History(database)
-        self.metrics = Metrics(database)
-        self.notifications = Notifications(database)
-        self.files = Files(database)
-        self.batches = Batches(database, self.files)
+
+    if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
+
+        def __getattr__(self, name: str) -> object:
+            if name not in Store.__annotations__:
+                raise AttributeError(name)
+            part = getattr(import_module(f"orchestrator.store.{name}"), Store.__annotations__[name])(self.database)
+            setattr(self, name, part)
+            return part
 
     @classmethod
     @asynccontextmanager

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _SHOWN = 5  # errors that are passed on
 _LENGTH = 300  # characters of one
@@ -28,10 +29,12 @@ class Schema:
     @classmethod
     def of(cls, given: object) -> Schema:
         """Return the schema for a setting. Raises `ValueError` if it is not one."""
-        if isinstance(given, type) and issubclass(given, BaseModel):
-            return cls(_name(given.__name__), given.model_json_schema(), _checks_model(given))
         if isinstance(given, Mapping):
             return cls(_name(given.get("title")), dict(given), _checks_schema(dict(given)))
+        from pydantic import BaseModel  # it takes long to import, and few jobs need it
+
+        if isinstance(given, type) and issubclass(given, BaseModel):
+            return cls(_name(given.__name__), given.model_json_schema(), _checks_model(given))
         raise ValueError(f"response_format must be a JSON schema or a pydantic model, not {given!r}")
 
     @property
@@ -56,6 +59,8 @@ class Schema:
 
 
 def _checks_model(model: type[BaseModel]) -> Callable[[object], list[str]]:
+    from pydantic import ValidationError
+
     def check(value: object) -> list[str]:
         try:
             model.model_validate_json(exact_json.dumps(value))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.app import open_app
 from orchestrator.app.batch_job import batch_job
 from orchestrator.app.batch_validation import validated
-from orchestrator.config import Settings
+from orchestrator.config import Settings, settings_from
 from orchestrator.domain.batch import BatchUsage
 from orchestrator.domain.batch_output import usage_in
 from orchestrator.domain.errors import UsageError
@@ -37,7 +37,7 @@ UNRELATED = {"kind": "http", "url": "http://c/"}
 
 
 def made(path: Path, model: str = "m", **endpoints: object) -> Job:
-    settings = Settings.model_validate({"endpoints": endpoints or {"a": A, "b": B, "c": UNRELATED}})
+    settings = settings_from({"endpoints": endpoints or {"a": A, "b": B, "c": UNRELATED}})
     return batch_job(settings, name="batch-1", path=path, route="/v1/chat/completions", model=model)
 
 
@@ -160,7 +160,7 @@ async def test_a_daemon_does_not_begin_if_an_endpoint_cannot_serve_its_models(
     tmp_path: Path, here: dict[str, object], message: str
 ) -> None:
     endpoints = {"a": A, "here": {**here, "models": ["m"]}}
-    settings = Settings.model_validate({"db": str(tmp_path / "ledger.db"), "endpoints": endpoints})
+    settings = settings_from({"db": str(tmp_path / "ledger.db"), "endpoints": endpoints})
     async with open_app(settings) as app:
         with pytest.raises(UsageError, match=rf"\[endpoints.here\] .*: {message}"):
             await app.serve(Stop())

@@ -121,6 +121,10 @@ def test_folders_in_the_settings_are_relative_to_their_file(workplace: Workplace
     [
         ("[serve]\njob = []\n", "there is no setting 'serve.job'; there is jobs, runs"),
         ("[serve]\nruns = 0\n", "serve.runs: "),
+        (
+            "[server.tokens.ann]\nrole = 'run'\ntoken_env = 'T'\nx = 1\n",
+            "'server.tokens.ann.x'; there is role, token_env",
+        ),
         ("[serve]\njobs = 'jobs'\n", "serve.jobs: "),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def serve_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         ledger, said, stop = tmp_path / "ledger.db", list[str](), Stop()
         if not ledger.exists():
             await to_thread.run_sync(new_ledger, ledger)
-        settings = (settings or Settings()).model_copy(update={"db": str(ledger)})
+        settings = replace(settings or Settings(), db=str(ledger))
         async with open_app(settings) as app, task_group() as tasks:
             listener = await to_thread.run_sync(listener_of, app, place)
             tasks.start_soon(partial(serve_http, app, listener, stop, said.append, executes=executes))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from orchestrator.config import Server, Settings
+from orchestrator.config import Server, Settings, settings_from
 from orchestrator.server import application
 from orchestrator.server.access import csrf_token
 from orchestrator.server.context import identity_of
@@ -151,7 +151,7 @@ async def test_a_role_bounds_what_a_token_may_do(
     monkeypatch.setenv("ANN", RUNNER)
     monkeypatch.setenv("BEN", READER)
     tokens = {"ann": {"role": "run", "token_env": "ANN"}, "ben": {"role": "read", "token_env": "BEN"}}
-    async with serve_inside(Settings(server=Server.model_validate({"tokens": tokens}))) as http:
+    async with serve_inside(settings_from({"server": {"tokens": tokens}})) as http:
         for token, name, role, may_act in (
             (RUNNER, "ann", "run", 200),
             (READER, "ben", "read", 403),

@@ -236,8 +236,7 @@ async def test_each_role_may_do_its_part_and_sees_no_run_of_somebody_elses_batch
     for name in names:
         monkeypatch.setenv(f"TOKEN_{name}", f"the-token-of-{name}")
     tokens = {name: ServerToken(role=role, token_env=f"TOKEN_{name}") for name, role in names.items()}
-    chosen = Settings()
-    chosen = chosen.model_copy(update={"server": chosen.server.model_copy(update={"tokens": tokens})})
+    chosen = Settings(server=Server(tokens=tokens))
     async with serve_inside(chosen) as http:
         store = http.app.store
         plain, batched = await run_with_failures(store), await run_with_failures(store, version="2")

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from anyio import to_thread
 
-from orchestrator.config import Server, Settings
+from orchestrator.config import Settings, settings_from
 from orchestrator.domain.errors import FailureKind
 from orchestrator.server import application
 from orchestrator.store.sqlite import DRIVER
@@ -179,7 +179,7 @@ def with_tokens(monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, (role, token) in TOKENS.items():
         monkeypatch.setenv(name.upper(), token)
         tokens[name] = {"role": role, "token_env": name.upper()}
-    return Settings(server=Server.model_validate({"tokens": tokens}))
+    return settings_from({"server": {"tokens": tokens}})
 
 
 def put_into_the_queue(ledger: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from anyio import to_thread
 
 from orchestrator.app import open_app
-from orchestrator.config import Server, ServerToken, Settings
+from orchestrator.config import ServerToken, Settings, settings_from
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Identity, Role
 from orchestrator.server import listener_of
@@ -113,7 +113,7 @@ def test_a_token_that_proves_nothing_is_refused_and_not_shown(
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Server.model_validate(settings)
+        settings_from({"server": settings})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from orchestrator.config import Server, Settings
+from orchestrator.config import settings_from
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batch import BatchStatus, NewBatch
 from orchestrator.domain.batch_lines import BatchError
@@ -150,7 +150,7 @@ async def test_a_browser_whose_user_may_not_do_something_gets_a_page_that_says_s
     serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANN", "the-token-of-ann-of-the-tests")
-    settings = Settings(server=Server(tokens={"ann": {"role": "run", "token_env": "ANN"}}))
+    settings = settings_from({"server": {"tokens": {"ann": {"role": "run", "token_env": "ANN"}}}})
     async with serve_inside(settings) as http:
         await chatted(http.app.store, {"a": "hi"}, {"a": [Discarded(LONG)]})
         headers = {"Authorization": "Bearer the-token-of-ann-of-the-tests", **BROWSER}
@@ -430,7 +430,7 @@ async def test_nobody_but_an_admin_changes_runs_and_schedules_of_the_ledger(
     serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANN", "the-token-of-ann-of-the-tests")
-    settings = Settings(server=Server(tokens={"ann": {"role": "run", "token_env": "ANN"}}))
+    settings = settings_from({"server": {"tokens": {"ann": {"role": "run", "token_env": "ANN"}}}})
     async with serve_inside(settings) as http:
         await chatted(http.app.store, {"a": "hi"}, {"a": [Discarded(LONG)]})
         made, _ = await batch_of_a_file(http)

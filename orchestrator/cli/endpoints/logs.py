@@ -14,11 +14,10 @@ from orchestrator.cli.command import without_store
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.global_options import Globals
 from orchestrator.cli.options import Follow, Tail
-from orchestrator.cli.output import is_read
-from orchestrator.cli.terminal import say_fields
+from orchestrator.cli.terminal import say_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from orchestrator.endpoints.server_log import ServerLog
 
@@ -57,11 +56,3 @@ async def _log_here(options: Globals, name: str, wanted: LogRequest) -> ServerLo
 async def _printed(lines: AsyncGenerator[str, None]) -> None:
     async with aclosing(lines):
         await say_all(lines)
-
-
-async def say_all(lines: AsyncIterator[str]) -> None:
-    """Print the lines until they end or standard output is closed by its reader."""
-    async for line in lines:
-        say_fields(*line.split("\t"))
-        if not is_read():
-            return
