@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiosqlite
 import anyio
@@ -85,32 +85,33 @@ def _pragmas(*, writer: bool) -> list[str]:
 
 
 class Pool:
-    """At most so many connections of one kind for transactions of blocking calls, each in one trip to a worker thread.
+    """At most so many connections of one kind, each made when it is first needed, and then kept.
 
-    A connection is made when it is first needed, and then kept. Other work cannot use up the threads.
+    A transaction either makes blocking calls in one trip to a worker thread, or is one of coroutines, whose connection
+    gets a thread of its own from aiosqlite. Other work cannot use up the threads.
     """
 
     def __init__(self, make: Callable[[], Connection], most: int) -> None:
         self._make = make
-        self._idle: list[Connection] = []
+        self._idle: list[_Opened] = []
         self._room = anyio.Semaphore(most, fast_acquire=True)
         self._threads = anyio.CapacityLimiter(math.inf)
 
     @property
     def idle(self) -> Connection | None:
         """A connection that is open and not in use, if there is one."""
-        return self._idle[-1] if self._idle else None
+        return self._idle[-1].blocking if self._idle else None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """One transaction: committed whole when `work` returns, rolled back whole when it raises."""
 
         def transaction() -> T:
-            connection = self._idle.pop() if self._idle else self._make()
+            opened = self._idle.pop() if self._idle else _Opened(self._make())
             try:
-                with connection.transaction():
-                    return work(connection)
+                with opened.blocking.transaction():
+                    return work(opened.blocking)
             finally:
-                self._idle.append(connection)
+                self._idle.append(opened)
 
         async with self._room:
             return await to_thread.run_sync(transaction, limiter=self._threads)
@@ -127,59 +128,47 @@ class Pool:
             connection.end(commit=done)
         return (found,)
 
-    def close(self) -> None:
-        """Close all connections. Blocking."""
-        while self._idle:
-            self._idle.pop().close()
-
-
-class AsyncPool:
-    """At most so many connections of one kind for transactions of coroutines: aiosqlite gives each a thread."""
-
-    def __init__(self, make: Callable[[], Connection], most: int) -> None:
-        self._make = make
-        self._idle: list[_Opened] = []
-        self._room = anyio.Semaphore(most, fast_acquire=True)
-
-    @property
-    def idle(self) -> Connection | None:
-        """A connection that is open and not in use, if there is one."""
-        return self._idle[-1].blocking if self._idle else None
-
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed whole when the block ends, rolled back whole when it raises."""
         async with self._room:
-            opened = self._idle.pop() if self._idle else await self._open()
+            opened = self._idle.pop() if self._idle else _Opened(await self._in_thread(self._make))
             done = False
             try:
-                await to_thread.run_sync(opened.blocking.begin)
-                yield AsyncConnection(opened.connection)
+                connection = await opened.for_coroutines()
+                await self._in_thread(opened.blocking.begin)
+                yield connection
                 done = True
             finally:
                 try:
-                    await to_thread.run_sync(partial(opened.blocking.end, commit=done))
+                    await self._in_thread(partial(opened.blocking.end, commit=done))
                 finally:
                     self._idle.append(opened)
 
     async def close(self) -> None:
         """Close all connections and end their threads."""
         while self._idle:
-            await self._idle.pop().connection.close()
+            await self._idle.pop().close()
 
-    async def _open(self) -> _Opened:
-        made: list[Connection] = []
-
-        def make() -> sqlite3.Connection:
-            made.append(self._make())
-            return cast("sqlite3.Connection", made[0].driver)
-
-        connection = await aiosqlite.Connection(make, iter_chunk_size=64)
-        return _Opened(connection, made[0])
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await to_thread.run_sync(call, limiter=self._threads)
 
 
-class _Opened(NamedTuple):
-    """A connection, and the same one for blocking calls, such as the wait for the write lock."""
+class _Opened:
+    """A connection for blocking calls, and the same one for coroutines once they need it."""
 
-    connection: aiosqlite.Connection
-    blocking: Connection
+    def __init__(self, blocking: Connection) -> None:
+        self.blocking = blocking
+        self._threaded: aiosqlite.Connection | None = None
+
+    async def for_coroutines(self) -> AsyncConnection:
+        if self._threaded is None:
+            driver = cast("sqlite3.Connection", self.blocking.driver)
+            self._threaded = await aiosqlite.Connection(lambda: driver, iter_chunk_size=64)
+        return AsyncConnection(self._threaded)
+
+    async def close(self) -> None:
+        if self._threaded is None:
+            await to_thread.run_sync(self.blocking.close)
+        else:
+            await self._threaded.close()

@@ -18,7 +18,7 @@ from anyio import to_thread
 from orchestrator.domain.errors import LedgerError, LedgerLocked, OrchestratorError, PauseUnconfirmed, UsageError
 from orchestrator.domain.group_commit import may_block
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import AsyncPool, Pool, connect
+from orchestrator.store.connections import Pool, connect
 from orchestrator.store.health import is_damaged
 from orchestrator.store.ledger_file import LedgerFile
 from orchestrator.store.lock_holders import lock_holders
@@ -62,10 +62,8 @@ class Database:
         self.path = path
         self.real_path = file.real_path  # files kept beside the ledger are the same by any link to it
         self.busy_timeout = busy_timeout
-        self._writer = AsyncPool(partial(self._connect, writer=True), most=1)
-        self._readers = AsyncPool(partial(self._connect, writer=False), most=4)
-        self._hot_writer = Pool(partial(self._connect, writer=True), most=1)
-        self._hot_reader = Pool(partial(self._connect, writer=False), most=1)
+        self._writer = Pool(partial(self._connect, writer=True), most=1)
+        self._readers = Pool(partial(self._connect, writer=False), most=5)
         self._tidier = Pool(partial(self._connect, writer=True, tidies=True), most=1)
         self._lately = 0.0  # seconds that the last write in one trip took
         self._turn = anyio.Lock(fast_acquire=True)  # of this process, to write
@@ -115,9 +113,7 @@ class Database:
         return connect(self.path, self.busy_timeout, writer=writer, tidies=tidies)
 
     async def _close(self) -> None:
-        for blocking in (self._hot_reader, self._tidier, self._hot_writer):
-            await to_thread.run_sync(blocking.close)
-        for pool in (self._readers, self._writer):
+        for pool in (self._readers, self._tidier, self._writer):
             await pool.close()
 
     async def _see_kept(self, error: Exception | None) -> None:
@@ -151,7 +147,7 @@ class Database:
 
         The copy goes into the current folder if the ledger's own folder is gone too. `LedgerError` if it is damaged.
         """
-        writer = self._writer.idle or self._hot_writer.idle
+        writer = self._writer.idle
         if writer is None:
             return None
         copy = await to_thread.run_sync(_place_for_copy, self.path)
@@ -186,8 +182,8 @@ class Database:
         with anyio.CancelScope(shield=True), plain_words(self.path):
             async with self._turn:
                 begun = time.monotonic()
-                here = self._hot_writer.run_here(transaction) if may_block(rows, self._lately) else None
-                done = here[0] if here is not None else await self._hot_writer.run(transaction)
+                here = self._writer.run_here(transaction) if may_block(rows, self._lately) else None
+                done = here[0] if here is not None else await self._writer.run(transaction)
                 self._lately = time.monotonic() - begun
         return done
 
@@ -204,7 +200,7 @@ class Database:
         For what clients of the HTTP server poll: three short statements cost a quarter of what they cost in `read`.
         """
         with anyio.CancelScope(shield=True), plain_words(self.path):
-            found = await self._hot_reader.run(work)
+            found = await self._readers.run(work)
         return found  # noqa: RET504 - for mypy, a cancel scope may end the block early
 
     async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:

@@ -18,7 +18,7 @@ from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.domain.group_commit import may_block
 from orchestrator.store import Store, chunks, forgive, items, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
-from orchestrator.store.connections import AsyncPool, connect
+from orchestrator.store.connections import Pool, connect
 from orchestrator.store.database import ledger_path
 from orchestrator.store.migrate import HEAD, migrate, migrations_folder, upgrade
 from orchestrator.store.sqlite import DRIVER, WAL, wal_is_safe
@@ -232,7 +232,7 @@ async def test_the_first_write_of_a_connection_waits_for_locks_like_any_other(st
             with closing(connect(path, busy_timeout, writer=True)) as connection, connection.transaction():
                 assert connection.execute("SELECT count(*) FROM job").scalar_one() == 0
         else:
-            pool = AsyncPool(partial(connect, path, busy_timeout, writer=True), most=1)
+            pool = Pool(partial(connect, path, busy_timeout, writer=True), most=1)
             try:
                 async with pool.transaction() as waited:
                     assert (await waited.execute("SELECT count(*) FROM job")).scalar_one() == 0

@@ -26,7 +26,7 @@ from orchestrator.domain.terms import Spent, Terms
 from orchestrator.domain.timetable import Declared
 from orchestrator.store import Store, prune
 from orchestrator.store.answers import Reparsed
-from orchestrator.store.connections import AsyncPool, Pool
+from orchestrator.store.connections import Pool
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from orchestrator.store.sqlite import DRIVER
@@ -86,7 +86,7 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self.executed: list[Executed] = []
         for pool in vars(store.database).values():
-            if isinstance(pool, Pool | AsyncPool):
+            if isinstance(pool, Pool):
                 pool._make = partial(self._made, pool._make)
 
     def _made(self, make: Callable[[], Connection]) -> Connection:
