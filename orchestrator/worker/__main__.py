@@ -11,7 +11,7 @@ from orchestrator.domain.worker import CANNOT_SERVE, TOKEN_ENV
 from orchestrator.worker.handler.environment import change_environment
 from orchestrator.worker.lifeline import die_with, leave
 from orchestrator.worker.model import LoadFailed, ModelSettings
-from orchestrator.worker.server import Door, OpenPort, StatusFile, serve
+from orchestrator.worker.server import HandlerPort, InheritedSocket, StatusFile, serve
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         except LoadFailed as failure:
             leave(f"{CANNOT_SERVE}{failure}")
     token = os.environ.pop(TOKEN_ENV, "")  # the handler need not see it
-    place = socket or (Door(host, port, token) if descriptor is None else OpenPort(descriptor, token))
+    place = socket or (HandlerPort(host, port, token) if descriptor is None else InheritedSocket(descriptor, token))
     asyncio.run(serve(settings, place, StatusFile(Path(path), endpoint) if path else None))
 
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hmac
 import os
 import signal
-import sys
-from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from orchestrator.domain.worker import CANNOT_SERVE, CONTAINER_TOKEN_ENV, CONTAINER_TOKEN_HEADER, SERVING
+from orchestrator.domain.worker import CANNOT_SERVE, CONTAINER_TOKEN_ENV
 from orchestrator.worker.lifeline import leave
-from orchestrator.worker.model import LoadFailed, ModelSettings
-from orchestrator.worker.server import WorkerServer
-
-if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler, Middleware
+from orchestrator.worker.model import ModelSettings
+from orchestrator.worker.server import ContainerPort, serve
 
 
 def main() -> None:
@@ -39,43 +31,12 @@ def main() -> None:
     token = os.environ.pop(CONTAINER_TOKEN_ENV, "")  # a handler, and whatever it starts, need not see it
     if not token:
         leave(f"{CANNOT_SERVE}the environment variable {CONTAINER_TOKEN_ENV} holds no token for clients to send")
-    asyncio.run(serve(ModelSettings(**arguments), host, port, token))
+    asyncio.run(_serve(ModelSettings(**arguments), ContainerPort(host, port, token)))
 
 
-async def serve(settings: ModelSettings, host: str, port: int, token: str) -> None:
-    """Listen at once, load the model, and serve. Exits with 1 if it cannot be loaded."""
+async def _serve(settings: ModelSettings, port: ContainerPort) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 0)  # a first process ignores it by default
-    server = WorkerServer()
-    application = server.application()
-    application.middlewares.append(for_holders_of(token))
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, auto_decompress=False)
-    await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    try:
-        await site.start()
-        await server.load(settings)
-    except (OSError, LoadFailed) as failure:
-        leave(f"{CANNOT_SERVE}{failure}")
-    sys.stdout.write(f"{SERVING}{runner.addresses[0][1]}\n")
-    sys.stdout.flush()
-    await asyncio.Event().wait()
-
-
-def for_holders_of(token: str) -> Middleware:
-    """Return a middleware that answers 401 to every request without the token, except for the health of the model.
-
-    The token has a header of its own: `Authorization` is that of whatever passes requests on to the container.
-    """
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get(CONTAINER_TOKEN_HEADER, "").encode(errors="surrogateescape")
-        if request.path != "/health" and not hmac.compare_digest(given, token.encode()):
-            words = f"the header {CONTAINER_TOKEN_HEADER} is missing, or its token is another one"
-            return web.json_response({"error": words}, status=401)
-        return await handler(request)
-
-    return check
+    await serve(settings, port)
 
 
 if __name__ == "__main__":

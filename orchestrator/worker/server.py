@@ -14,7 +14,7 @@ from aiohttp import web
 
 from orchestrator import exact_json
 from orchestrator.domain.worker import CANNOT_SERVE, SERVING
-from orchestrator.worker.bearer import for_holders_of
+from orchestrator.worker.bearer import bearer, container_key
 from orchestrator.worker.handler import toolkit
 from orchestrator.worker.handler.calls import load_handler
 from orchestrator.worker.lifeline import leave
@@ -44,7 +44,7 @@ class StatusFile(NamedTuple):
     endpoint: str
 
 
-class Door(NamedTuple):
+class HandlerPort(NamedTuple):
     """A port on which a handler is served as the toolkit serves it, to clients with the token."""
 
     host: str
@@ -52,18 +52,28 @@ class Door(NamedTuple):
     token: str
 
 
-class OpenPort(NamedTuple):
+class InheritedSocket(NamedTuple):
     """A socket that our parent has bound to a port, for a client on another machine that has the token."""
 
     descriptor: int
     token: str
 
 
-async def serve(settings: ModelSettings, place: str | Door | OpenPort, report: StatusFile | None = None) -> None:
-    """Listen at once, load the model, and serve until the process ends. Exits with 1 if it cannot be loaded.
+class ContainerPort(NamedTuple):
+    """A port of a container, for clients that have the token."""
 
-    `place`: a Unix socket, only for the parent, or a port for a handler.
-    """
+    host: str
+    port: int
+    token: str
+
+
+Place = (
+    str | HandlerPort | InheritedSocket | ContainerPort
+)  # where a worker listens; a text is the path of a Unix socket
+
+
+async def serve(settings: ModelSettings, place: Place, report: StatusFile | None = None) -> None:
+    """Listen at once, load the model, and serve until the process ends. Exits with 1 if it cannot be loaded."""
     server = WorkerServer()
     runner = web.AppRunner(server.at(place), access_log=None, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
@@ -71,11 +81,9 @@ async def serve(settings: ModelSettings, place: str | Door | OpenPort, report: S
         site = _site(runner, place)
         await site.start()
         served = await server.load(settings)
-    except OSError as failure:
-        leave(f"{CANNOT_SERVE}{failure}")
-    except LoadFailed as failure:
+    except (OSError, LoadFailed) as failure:
         leave(f"{CANNOT_SERVE}{failure}")  # nothing may follow the reason
-    if isinstance(place, Door):
+    if isinstance(place, HandlerPort | ContainerPort):
         sys.stdout.write(f"{SERVING}{site.name}\n")
         sys.stdout.flush()
     if report is not None:
@@ -83,13 +91,13 @@ async def serve(settings: ModelSettings, place: str | Door | OpenPort, report: S
     await asyncio.Event().wait()
 
 
-def _site(runner: web.AppRunner, place: str | Door | OpenPort) -> web.BaseSite:
+def _site(runner: web.AppRunner, place: Place) -> web.BaseSite:
     match place:
         case str():
             return web.UnixSite(runner, place)
-        case Door():
+        case HandlerPort() | ContainerPort():
             return web.TCPSite(runner, place.host, place.port)
-        case OpenPort():
+        case InheritedSocket():
             return web.SockSite(runner, socket.socket(fileno=place.descriptor))
 
 
@@ -106,15 +114,17 @@ class WorkerServer:
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._served: Stepwise | None = None
 
-    def at(self, place: str | Door | OpenPort) -> web.Application:
+    def at(self, place: Place) -> web.Application:
         """Return the routes for the clients that come in at this place."""
         match place:
             case str():
                 return self.application()
-            case Door():
+            case HandlerPort():
                 return self.as_toolkit(place.token)
-            case OpenPort():
-                return self.application([for_holders_of(place.token)])
+            case InheritedSocket():
+                return self.application([bearer(place.token).middleware])
+            case ContainerPort():
+                return self.application([container_key(place.token).middleware])
 
     def application(self, middlewares: Sequence[Middleware] = ()) -> web.Application:
         """GET /health, POST /batch (many inputs, many answers), POST / (the Hugging Face shape)."""

@@ -34,7 +34,7 @@ def container(command: Sequence[str], secrets: Mapping[str, str]) -> Iterator[st
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith(SERVING)
-            yield f"http://127.0.0.1:{line.removeprefix(SERVING).strip()}"
+            yield line.removeprefix(SERVING).strip()
         finally:
             process.terminate()
             assert process.wait() == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 from aiohttp import web
 
-from orchestrator.worker.bearer import WITHOUT_TOKEN, holds
+from orchestrator.worker.bearer import bearer
 from orchestrator.worker.handler.answer import Unwritable, as_image, is_image, written
 from orchestrator.worker.handler.data import IMAGES, from_http, unpacked
 from orchestrator.worker.handler.failures import judged
@@ -32,13 +32,14 @@ def application(calls: Callable[[], Calls | None], thread: Executor, token: str)
 
     A POST needs the bearer token: any user of this machine, and any page in a browser on it, can reach the port.
     """
+    key = bearer(token)
 
     async def health(_request: web.Request) -> web.Response:
         return web.Response(text="Ok") if calls() else web.Response(text="the handler is still loading", status=503)
 
     async def ask(request: web.Request) -> web.Response:
-        if not holds(request, token):
-            return _error(WITHOUT_TOKEN, 401)
+        if not key.opens(request):
+            return _error(key.refusal, 401)
         found = calls()
         return await predict(request, found, thread) if found else _error("the handler is still loading", 503)
 
