@@ -73,7 +73,7 @@ class JobAccess:
 
 
 class JobControl:
-    """The control plane of one job at a time: all of an endpoint, or one replica.
+    """The control plane of one job at a time: that of an endpoint without replicas, or one replica.
 
     If the answer to a creation was lost, or two processes have created a job at once, there are two for a moment; the
     first one counts, and the others are cancelled.
@@ -160,9 +160,7 @@ class JobControl:
             except EndpointSilent as lost:
                 failure = lost
             else:
-                await (
-                    self._keep_first()
-                )  # another process may have created one, or a job whose answer was lost is listed
+                await self._keep_first()  # another process may have created one, or one whose answer was lost is listed
                 return
         assert failure is not None
         raise failure
@@ -197,7 +195,7 @@ class JobControl:
             yield data
 
     async def _alive(self, *, within: float = 0.0) -> Sequence[JobDescription]:
-        """Return its own jobs that have not ended. One of a replica that there is no more belongs to another one."""
+        """Return its own jobs that have not ended. The job of a replica beyond the present count belongs to another."""
         alive = await self._access.jobs.alive(within=within)
         return [job for job in alive if (job.replica - self._number) % self._count == 0]
 
@@ -252,7 +250,7 @@ class JobGroup(MemberGroup[JobControl]):
         return await super().state()
 
     async def resume(self) -> None:
-        """Create every job that there is not. Raises a failure only if none could be created."""
+        """Create the missing jobs. Raises a failure only if none could be created."""
         failures = await self._failures(lambda member: member.resume())
         if len(failures) == len(self.present):
             raise failures[0]

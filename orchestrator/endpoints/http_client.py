@@ -1,4 +1,4 @@
-"""The HTTP client of a data plane, behind one door: aiohttp, or the faster `ry` where it does the same."""
+"""The HTTP client of a data plane: aiohttp, or the faster `ry` if it does the same."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class HttpClient(Protocol):
     async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
         """Send one request once.
 
-        Of a 200 at most `most` bytes are read, of any other answer `most_of_error`. A connection of which not all was
-        read is closed. Raises aiohttp's exceptions, `TimeoutError` or `OSError`.
+        At most `most` bytes of a 200 are read, and `most_of_error` of any other answer. If the answer is longer, its
+        connection is closed. Raises aiohttp's exceptions, `TimeoutError` or `OSError`.
         """
         ...
 
