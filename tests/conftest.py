@@ -29,6 +29,9 @@ def no_blocking_call_on_the_event_loop() -> Iterator[None]:
         detector.functions["os.path.abspath"].deactivate()  # asks for the working folder; does not wait for a disk
         for name in [name for name in detector.functions if name.startswith("sqlite3.")]:
             detector.functions[name].can_block_in("orchestrator/store/connections.py", "run_here")  # a few rows
+        for name in ("os.stat", "os.listdir", "os.scandir", "io.BufferedReader.read", "io.TextIOWrapper.read"):
+            # once in a process, when pydantic makes its first schema
+            detector.functions[name].can_block_in("pydantic/plugin/_loader.py", "get_plugins")
         detector.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield
 

@@ -22,7 +22,8 @@ def requests(
     jobfile: JobFile,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.", metavar="FILE")],
     dialect: Annotated[
-        Literal["openai", "together", "mistral", "anthropic"], typer.Option(help="The format of its lines.")
+        Literal["openai", "together", "mistral", "anthropic"],
+        typer.Option(help="The format of its lines: openai, together, mistral or anthropic.", metavar="NAME"),
     ] = "openai",
     limit: Limit = None,
     overrides: Overrides = None,

@@ -114,8 +114,10 @@ class MemberGroup(Generic[M]):
 
     @asynccontextmanager
     async def connect(self, policy: Policy) -> AsyncIterator[DataPlane]:
-        """Open the data plane of the first member that answered when we last asked."""
-        if not self._answering:
+        """Open the data plane of the first awake member, preferably one that answered when we last asked."""
+        awake = [member for member in self.present if self._states[member] is EndpointState.AWAKE]
+        answering = [member for member in awake if member in self._answering]
+        if not awake:
             raise EndpointLost("no member is awake")
-        async with self._answering[0].connect(policy) as data:
+        async with (answering or awake)[0].connect(policy) as data:
             yield data

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tests.servers import InferenceServer
 
 ITEMS = 40
-# `mixed()`: its shortest row is asked last, so that only a probe can show, each time the row is refused, whether
-# the server is down; a row refused with 400 is neither asked again nor probed
-REQUESTS = ITEMS + 2 * TURNED_AWAY
+# `mixed()`: its shortest row is asked last, so that only a probe can show whether the server is down; one is worth it
+# once the row has been refused twice. A row refused with 400 is neither asked again nor probed.
+REQUESTS = ITEMS + TURNED_AWAY + (TURNED_AWAY - 1)
 COMMANDS = ["run", "plan", "status", "runs", "items", "item", "retry", "export", "cancel", "prune"]
 ROOT = Path(__file__).parents[2]
 

@@ -38,7 +38,7 @@ async def find_endpoint(name: str, namespace: str | None, declared: Collection[s
     """
     if namespace is None and name not in declared and (kept := await store.windows.pause_with(name)) is not None:
         if kept.get("kind") == "huggingface_job":
-            return endpoint_from(kept)
+            return await to_thread.run_sync(endpoint_from, kept)
         _check_named(name, kept.get("kind"))
     return await to_thread.run_sync(_endpoint, name, namespace, declared)
 
