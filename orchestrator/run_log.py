@@ -170,7 +170,14 @@ class RunLog:
         self._queue.put(None)
 
     def keep_writing(self) -> None:
-        """Write entries until the log is closed."""
+        """Write entries until the log is closed; then close its file."""
+        try:
+            self._keep_writing()
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def _keep_writing(self) -> None:
         condenser = Condenser()
         while True:
             try:
@@ -237,6 +244,11 @@ class _LogFile:
             if self._warn is not None:
                 self._warn(f"the log {self._path} cannot be written: {error.strerror}; the run continues without it")
                 self._warn = None
+
+    def close(self) -> None:
+        """Close it. Nothing can be written any more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def _opened(self) -> int:
         if self._descriptor is None:

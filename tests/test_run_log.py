@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.cli.terminal import LogHandler
 from orchestrator.domain.events import AwaitingPause, RunBegan
 from orchestrator.domain.phrases import EVENTS
 from orchestrator.run_log import LARGE, LogLine, event_log, last_lines, lines_after, logged
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BEGAN = RunBegan(7, "talk", 1)
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) +\S.*")
@@ -31,6 +29,11 @@ async def log_of(ledger: Path, *, to: list[str] | None = None) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def open_files() -> list[Path]:
+    """Return the files that this process has open."""
+    return [Path(file.path) for file in psutil.Process().open_files()]
+
+
 async def test_each_event_is_a_line_with_its_time_and_level(tmp_path: Path) -> None:
     began, awaiting = await log_of(tmp_path / "ledger.db")
     assert all(LINE.fullmatch(line) for line in (began, awaiting))
@@ -42,6 +45,11 @@ async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
     await log_of(tmp_path / "ledger.db")
     path = event_log(tmp_path / "ledger.db", 7)
     assert [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent)] == [0o600, 0o700]
+
+
+async def test_a_log_is_closed_with_its_run(tmp_path: Path) -> None:
+    await log_of(tmp_path / "ledger.db")
+    assert all(tmp_path not in path.parents for path in open_files())
 
 
 async def test_a_later_process_appends_even_after_a_truncated_line(tmp_path: Path) -> None:
