@@ -21,7 +21,6 @@ from orchestrator.domain.errors import OrchestratorError, UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from orchestrator.app.batches import BatchService, FileService
     from orchestrator.app.request_file import RequestFile
     from orchestrator.config import Settings
     from orchestrator.domain.batch_dialects import Dialect
@@ -104,7 +103,9 @@ async def _temporary() -> AsyncIterator[Path]:
 
 
 class App:
-    """All operations on one ledger. `store` is that ledger, for read access; `settings` are those it was opened with.
+    """All operations on one ledger but those on files and batches, which are in `orchestrator.engine.batches`.
+
+    `store` is that ledger; `settings` are those it was opened with.
 
     A run is named by its number, or by its job's name for its latest run. Raises `UsageError` if there is none.
     """
@@ -114,20 +115,6 @@ class App:
         self.settings = settings
         self._say = say
         self._logs = logs  # logs of the runs that are being executed
-
-    @cached_property
-    def files(self) -> FileService:
-        """The files that clients of the HTTP server send."""
-        from orchestrator.app.batches import FileService
-
-        return FileService(self.store)
-
-    @cached_property
-    def batches(self) -> BatchService:
-        """The batches that clients of the HTTP server send."""
-        from orchestrator.app.batches import BatchService
-
-        return BatchService(self.store)
 
     @cached_property
     def _safety(self) -> Safety:

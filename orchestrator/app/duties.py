@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.app.batches import batch_duties
+from orchestrator.app.batch_duties import batch_duties
 from orchestrator.app.lost_debts import adopt_lost_debts
 from orchestrator.domain.timetable import slot_lines
 from orchestrator.engine.daemon.owed_notifications import send_owed_notifications

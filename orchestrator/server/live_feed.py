@@ -200,7 +200,7 @@ class LiveFeed:
     async def _discreet(self, current: Current) -> Current:
         """Return what happens without words about runs of batches: every role reads the same frames."""
         spoken = [run for run, _ in current.runs if run.why or run.error] + [one for one in current.queue if one.why]
-        private = {one.id for one in spoken if await self._app.batches.owner_of_run(one.id) is not None}
+        private = {one.id for one in spoken if await self._app.store.batches.owner_of_run(one.id) is not None}
         runs = [(without_words(run) if run.id in private else run, counts) for run, counts in current.runs]
         queue = [without_words(one) if one.id in private else one for one in current.queue]
         return replace(current, runs=runs, queue=queue)
@@ -254,7 +254,8 @@ class LiveFeed:
         for run, (lines, offset) in (await to_thread.run_sync(_read_on, ledger, wanted)).items():
             known.offsets[run] = offset
             if lines:
-                private = await self._app.batches.owner_of_run(run) is not None  # every role reads the same frames
+                # every role reads the same frames
+                private = await self._app.store.batches.owner_of_run(run) is not None
                 self._add("log", {"run": run, "lines": [] if private else lines})
         known.reading &= known.runs.keys()
 

@@ -68,7 +68,7 @@ async def may_read(request: web.Request, run: int) -> bool:
     """Whether whoever asks may see more of a run than its figures."""
     if identity_of(request).role is Role.ADMIN:
         return True
-    owner = await context_of(request).app.batches.owner_of_run(run)
+    owner = await context_of(request).app.store.batches.owner_of_run(run)
     return owner is None or _is_theirs(request, owner)
 
 
@@ -77,7 +77,7 @@ async def may_change(request: web.Request, run: int) -> bool:
     role = identity_of(request).role
     if role in {Role.ADMIN, Role.READ}:
         return role is Role.ADMIN
-    return _is_theirs(request, await context_of(request).app.batches.owner_of_run(run))
+    return _is_theirs(request, await context_of(request).app.store.batches.owner_of_run(run))
 
 
 async def discreet(request: web.Request, ones: Sequence[T]) -> list[T]:
@@ -116,7 +116,7 @@ async def _found(request: web.Request, name: str) -> tuple[Run, str | None]:
         run = await app.find(name)
     except UsageError as error:
         raise Refused(404, str(error)) from error
-    return run, await app.batches.owner_of_run(run.id)
+    return run, await app.store.batches.owner_of_run(run.id)
 
 
 def _is_theirs(request: web.Request, owner: str | None) -> bool:

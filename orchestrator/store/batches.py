@@ -206,10 +206,13 @@ class Batches:
         found = await self._database.read_in_one_trip(partial(_progress, _ONE, {"id": id_, "owner": owner}))
         return found[0] if found else None
 
-    async def listed(self, owner: str | None, *, after: str | None = None, limit: int) -> list[BatchProgress]:
-        """Batches, the newest first, from behind the batch `after`."""
-        values: dict[str, object] = {"owner": owner, "after": after, "limit": limit}
-        return await self._database.read_in_one_trip(partial(_progress, _LISTED, values))
+    async def listed(
+        self, owner: str | None, *, after: str | None = None, limit: int
+    ) -> tuple[list[BatchProgress], bool]:
+        """Batches, the newest first, from behind the batch `after`, and whether there are more."""
+        values: dict[str, object] = {"owner": owner, "after": after, "limit": limit + 1}
+        found = await self._database.read_in_one_trip(partial(_progress, _LISTED, values))
+        return found[:limit], len(found) > limit
 
     async def refused(self, owner: str | None, *, since: float, limit: int) -> list[BatchProgress]:
         """Batches that failed their validation since then, the newest first."""

@@ -97,13 +97,20 @@ class Files:
             return None if row is None else StoredFile(*row)
 
     async def listed(
-        self, owner: str | None, *, purpose: str | None = None, after: str | None = None, limit: int, order: str
-    ) -> list[StoredFile]:
-        """Files in the order of their creation, `desc` or `asc`, from behind the file `after`, which may be deleted."""
-        values = {"owner": owner, "purpose": purpose, "after": after, "limit": limit, "now": time.time()}
+        self,
+        owner: str | None,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int,
+        newest_first: bool = True,
+    ) -> tuple[list[StoredFile], bool]:
+        """Files by their creation, from behind the file `after`, which may be deleted, and whether there are more."""
+        order = "desc" if newest_first else "asc"
+        values = {"owner": owner, "purpose": purpose, "after": after, "limit": limit + 1, "now": time.time()}
         async with self._database.read() as connection:
             rows = (await connection.execute(_LISTED[order], values)).all()
-        return [StoredFile(*row) for row in rows]
+        return [StoredFile(*row) for row in rows[:limit]], len(rows) > limit
 
     async def delete(self, id_: str, owner: str | None) -> bool:
         """Delete a file; False if there is none. Its content stays while another file or unfinished batch has it."""

@@ -14,6 +14,8 @@ import orjson
 from orchestrator.app import App, open_app
 from orchestrator.config import Settings
 from orchestrator.domain.batch import BATCH_INPUT, BatchStatus, NewBatch
+from orchestrator.engine.batches.creation import cancel_batch, create_batch
+from orchestrator.engine.batches.files import receiving
 from tests.commands import until
 from tests.servers import answer_to
 
@@ -66,20 +68,20 @@ class BatchScene:
 
     def create_from(self, content: bytes, window: str = "24h", metadata: dict[str, str] | None = None) -> Batch:
         async def create(app: App) -> Batch:
-            async with app.files.receive() as incoming:
+            async with receiving(app.store) as incoming:
                 await incoming.write(content)
                 file = await incoming.keep(owner=OWNER, filename="in.jsonl", purpose=BATCH_INPUT)
-            return (await app.batches.create(NewBatch(OWNER, ROUTE, file.id, window, metadata))).batch
+            return (await create_batch(NewBatch(OWNER, ROUTE, file.id, window, metadata), app.store)).batch
 
         return self.with_app(create)
 
     def now(self, batch: Batch) -> BatchProgress:
-        found = self.with_app(lambda app: app.batches.find(batch.id, OWNER))
+        found = self.with_app(lambda app: app.store.batches.find(batch.id, OWNER))
         assert found is not None
         return found
 
     def cancel(self, batch: Batch) -> None:
-        self.with_app(lambda app: app.batches.cancel(batch.id, OWNER))
+        self.with_app(lambda app: cancel_batch(batch.id, OWNER, app.store))
 
     def ended(self, batch: Batch) -> BatchProgress:
         """Return the batch once it has ended."""
@@ -91,9 +93,9 @@ class BatchScene:
 
         async def read(app: App) -> list[Any]:
             assert file_id is not None
-            file = await app.files.find(file_id, OWNER)
+            file = await app.store.files.find(file_id, OWNER)
             assert file is not None
-            path = app.files.path_of(file)
+            path = app.store.files.blobs.path(file.sha256)
             return [orjson.loads(line) for line in (await asyncio.to_thread(path.read_bytes)).splitlines()]
 
         return self.with_app(read)

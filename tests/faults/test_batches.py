@@ -197,7 +197,7 @@ from orchestrator.domain.batch import NewBatch
 
 async def main():
     async with open_app(Settings(db=sys.argv[1])) as app:
-        await app.batches.create(NewBatch("ann", "/v1/chat/completions", "file-x"))
+        await create_batch(NewBatch("ann", "/v1/chat/completions", "file-x"), app.store)
 
 anyio.run(main)
 """

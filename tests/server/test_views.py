@@ -22,6 +22,8 @@ from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.terms import Terms
 from orchestrator.domain.timetable import Declared
+from orchestrator.engine.batches.creation import create_batch
+from orchestrator.engine.batches.files import receiving
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
@@ -369,11 +371,11 @@ async def test_the_report_is_that_of_the_command_line(http: Inside) -> None:
 
 async def batch_of_a_file(http: Inside) -> tuple[str, str]:
     """Send a file and make a batch of it; return their ids."""
-    async with http.app.files.receive() as incoming:
+    async with receiving(http.app.store) as incoming:
         await incoming.write(b'{"custom_id": "a"}\n')
         file = await incoming.keep(owner="admin", filename="<b>in.jsonl", purpose="batch")
     metadata = {"<i>note": "one & two"}
-    made = await http.app.batches.create(NewBatch("admin", "/v1/chat/completions", file.id, metadata=metadata))
+    made = await create_batch(NewBatch("admin", "/v1/chat/completions", file.id, metadata=metadata), http.app.store)
     return made.batch.id, file.id
 
 
@@ -389,7 +391,7 @@ async def test_batches_are_listed_and_each_shows_its_status_files_and_metadata(h
 
 async def test_the_page_of_a_batchs_run_leads_to_the_batch(http: Inside) -> None:
     made = (await batch_of_a_file(http))[0]
-    found = await http.app.batches.find(made, None)
+    found = await http.app.store.batches.find(made, None)
     assert found is not None
     run = await run_with_failures(http.app.store)
     other = await run_with_failures(http.app.store, version="2")
@@ -400,7 +402,7 @@ async def test_the_page_of_a_batchs_run_leads_to_the_batch(http: Inside) -> None
 
 async def test_errors_of_a_batch_are_shown_with_their_lines(http: Inside) -> None:
     made = (await batch_of_a_file(http))[0]
-    found = await http.app.batches.find(made, None)
+    found = await http.app.store.batches.find(made, None)
     assert found is not None
     errors = (BatchError("missing_required_parameter", "Missing required parameter: 'url'.", "url", 1),)
     await http.app.store.batches.end(found.batch, BatchStatus.FAILED, BatchOutcome(errors=errors))

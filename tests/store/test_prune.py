@@ -234,7 +234,7 @@ async def test_a_batch_outlives_its_pruned_run(store: Store) -> None:
     run = await of_batch(store, 10)
     assert (await prune.prune(store, NOW))[0] == 1
     assert run not in await runs_of(store)
-    (found,) = await store.batches.listed("ann", limit=10)
+    (found,), _ = await store.batches.listed("ann", limit=10)
     assert (found.status, found.run, found.completed) == (BatchStatus.COMPLETED, None, 2)
 
 

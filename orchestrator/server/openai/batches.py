@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.batch import NewBatch
 from orchestrator.domain.errors import BatchOver, InvalidBatch
 from orchestrator.domain.identity import Role
+from orchestrator.engine.batches import creation
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.failures import NO_RETRY, Refused
 from orchestrator.server.openai.bodies import CreateBatch, json_body
@@ -35,7 +36,7 @@ async def create_batch(request: web.Request) -> web.Response:
         output_expires_after=None if body.output_expires_after is None else body.output_expires_after.seconds,
     )
     try:
-        batch = await context.app.batches.create(new, reads_all=identity.role is Role.ADMIN)
+        batch = await creation.create_batch(new, context.app.store, reads_all=identity.role is Role.ADMIN)
     except InvalidBatch as error:
         raise Refused(400, str(error), code="invalid_value", param=error.param) from error
     return answer(batch_object(batch))
@@ -44,17 +45,17 @@ async def create_batch(request: web.Request) -> web.Response:
 async def list_batches(request: web.Request) -> web.Response:
     """Return a page of batches, the newest first."""
     page = page_query(request.query, default=_LIMIT, most=_MOST)
-    batches, owner = context_of(request).app.batches, identity_of(request).only
+    batches, owner = context_of(request).app.store.batches, identity_of(request).only
     if page.after is not None and await batches.find(page.after, owner) is None:
         raise _no_batch(page.after)
-    found, more = await batches.list(owner, after=page.after, limit=page.limit)
+    found, more = await batches.listed(owner, after=page.after, limit=page.limit)
     return answer(page_object([batch_object(batch) for batch in found], more=more))
 
 
 async def retrieve_batch(request: web.Request) -> web.Response:
     """Return a batch as it is now."""
     id_ = request.match_info["id"]
-    found = await context_of(request).app.batches.find(id_, identity_of(request).only)
+    found = await context_of(request).app.store.batches.find(id_, identity_of(request).only)
     if found is None:
         raise _no_batch(id_)
     return answer(batch_object(found))
@@ -64,7 +65,7 @@ async def cancel_batch(request: web.Request) -> web.Response:
     """Ask for the end of a batch; what is answered is kept."""
     id_ = request.match_info["id"]
     try:
-        found = await context_of(request).app.batches.cancel(id_, identity_of(request).only)
+        found = await creation.cancel_batch(id_, identity_of(request).only, context_of(request).app.store)
     except BatchOver as error:
         raise Refused(409, str(error), headers=NO_RETRY) from error
     if found is None:

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from orchestrator.domain.batch import BATCH_INPUT
+from orchestrator.engine.batches.files import receiving
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.failures import Refused
 from orchestrator.server.openai.bodies import CreateFile, form_body
@@ -32,7 +33,7 @@ async def create_file(request: web.Request) -> web.Response:
     """Store the file of a form. An equal one of the same owner within a minute is the client's retry."""
     context, identity = context_of(request), identity_of(request)
     head = bytearray()
-    async with context.app.files.receive() as incoming:
+    async with receiving(context.app.store) as incoming:
 
         async def write(piece: bytes) -> None:
             if len(head) < _HEAD:
@@ -58,7 +59,7 @@ async def list_files(request: web.Request) -> web.Response:
     page = page_query(request.query, default=_MOST, most=_MOST)
     if page.after is not None and not page.after.startswith("file-"):
         raise _no_file(page.after)
-    found, more = await context_of(request).app.files.list(
+    found, more = await context_of(request).app.store.files.listed(
         identity_of(request).only,
         purpose=request.query.get("purpose") or None,
         after=page.after,
@@ -76,7 +77,7 @@ async def retrieve_file(request: web.Request) -> web.Response:
 async def delete_file(request: web.Request) -> web.Response:
     """Delete a file. A batch that reads it goes on."""
     id_ = request.match_info["id"]
-    if not await context_of(request).app.files.delete(id_, identity_of(request).only):
+    if not await context_of(request).app.store.files.delete(id_, identity_of(request).only):
         raise _no_file(id_)
     return answer(deleted_file(id_))
 
@@ -88,7 +89,7 @@ async def file_content(request: web.Request) -> web.StreamResponse:
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
     }
-    return _Content(context_of(request).app.files.path_of(file), headers=headers)
+    return _Content(context_of(request).app.store.files.blobs.path(file.sha256), headers=headers)
 
 
 class _Content(web.FileResponse):
@@ -130,7 +131,7 @@ def _begins_with_an_object(head: bytes) -> bool:
 
 async def _found(request: web.Request) -> StoredFile:
     id_ = request.match_info["id"]
-    file = await context_of(request).app.files.find(id_, identity_of(request).only)
+    file = await context_of(request).app.store.files.find(id_, identity_of(request).only)
     if file is None:
         raise _no_file(id_)
     return file

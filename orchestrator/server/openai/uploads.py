@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.batches.files import expiry_of, put_together, receiving
 from orchestrator.server.context import context_of, identity_of
 from orchestrator.server.failures import Refused
 from orchestrator.server.openai.bodies import CompleteUpload, CreateUpload, json_body
@@ -25,13 +26,13 @@ async def create_upload(request: web.Request) -> web.Response:
     check_purpose(body.purpose, body.filename)
     if body.bytes > app.settings.server.max_file_bytes:
         raise too_large(app.settings.server.max_file_bytes)
-    upload = await app.files.begin_upload(
+    upload = await app.store.files.begin_upload(
         owner=identity_of(request).name,
-        size=body.bytes,
+        bytes_=body.bytes,
         filename=body.filename,
         purpose=body.purpose,
         mime_type=body.mime_type,
-        expires_after=None if body.expires_after is None else body.expires_after.seconds,
+        expires_after=expiry_of(body.purpose, None if body.expires_after is None else body.expires_after.seconds),
     )
     return answer(upload_object(upload, None))
 
@@ -39,7 +40,7 @@ async def create_upload(request: web.Request) -> web.Response:
 async def add_part(request: web.Request) -> web.Response:
     """Store a part, which only this upload has."""
     upload = await _found(request)
-    async with context_of(request).app.files.receive() as incoming:
+    async with receiving(context_of(request).app.store) as incoming:
         await read_form(request, "data", incoming.write, most=_LARGEST_PART)
         part = await incoming.keep_as_part(upload)
     return answer(part_object(part))
@@ -47,19 +48,20 @@ async def add_part(request: web.Request) -> web.Response:
 
 async def complete_upload(request: web.Request) -> web.Response:
     """Make parts the file, in the order of the body."""
-    files, body = context_of(request).app.files, await json_body(request, CompleteUpload)
-    file = await files.complete_upload(await _found(request), body.part_ids, md5=body.md5)
+    body = await json_body(request, CompleteUpload)
+    file = await put_together(await _found(request), body.part_ids, body.md5, context_of(request).app.store)
     return answer(upload_object(await _found(request), file))
 
 
 async def cancel_upload(request: web.Request) -> web.Response:
     """Delete the parts."""
-    return answer(upload_object(await context_of(request).app.files.cancel_upload(await _found(request)), None))
+    cancelled = await context_of(request).app.store.files.cancel_upload(await _found(request))
+    return answer(upload_object(cancelled, None))
 
 
 async def _found(request: web.Request) -> Upload:
     id_ = request.match_info["id"]
-    upload = await context_of(request).app.files.find_upload(id_, identity_of(request).only)
+    upload = await context_of(request).app.store.files.find_upload(id_, identity_of(request).only)
     if upload is None:
         raise Refused(404, f"No such Upload object: {id_}", param="id")
     return upload

@@ -10,6 +10,7 @@ from aiohttp import web
 from orchestrator.domain.batch import BatchStatus
 from orchestrator.domain.errors import BatchOver
 from orchestrator.domain.phrases import count, duration, size
+from orchestrator.engine.batches import creation
 from orchestrator.report.listings import moment
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of, identity_of
@@ -32,10 +33,10 @@ _KINDS = {
 
 async def batches_page(request: web.Request) -> web.Response:
     """Answer with a page of the list of batches: all for an admin, those of whoever asks otherwise."""
-    batches, owner, after = context_of(request).app.batches, identity_of(request).only, request.query.get("after")
+    batches, owner, after = context_of(request).app.store.batches, identity_of(request).only, request.query.get("after")
     if after and await batches.find(after, owner) is None:
         raise Refused(404, f"there is no batch {after}")
-    found, more = await batches.list(owner, after=after or None, limit=_MOST)
+    found, more = await batches.listed(owner, after=after or None, limit=_MOST)
     if not found:
         words = "There is no batch yet. The Batch API of this server makes them: "
         example = tag("code", f'OpenAI(base_url="{context_of(request).address.url}/v1", api_key=TOKEN)')
@@ -91,11 +92,11 @@ async def batch_page(request: web.Request) -> web.Response:
     """Answer with the page of a batch."""
     one = await _found(request)
     batch, owner = one.batch, identity_of(request).only
-    service, files = context_of(request).app.files, []
+    stored, files = context_of(request).app.store.files, []
     named = (("input", batch.input_file_id), ("output", batch.output_file_id), ("errors", batch.error_file_id))
     for name, id_ in named:
         if id_ is not None:
-            files.append(_file(name, id_, await service.find(id_, owner)))
+            files.append(_file(name, id_, await stored.find(id_, owner)))
     heads = [("file", ""), ("name", "wide"), ("size", "n")]
     model = batch.model or "a model that is not known yet"
     body = [
@@ -112,7 +113,7 @@ async def batch_page(request: web.Request) -> web.Response:
 
 async def _found(request: web.Request) -> BatchProgress:
     id_ = request.match_info["batch"]
-    one = await context_of(request).app.batches.find(id_, identity_of(request).only)
+    one = await context_of(request).app.store.batches.find(id_, identity_of(request).only)
     if one is None:
         raise Refused(404, f"there is no batch {id_}")
     return one
@@ -184,7 +185,7 @@ async def cancel_batch(request: web.Request) -> web.Response:
     """Ask for the end of a batch, and go back to its page."""
     id_ = request.match_info["batch"]
     try:
-        found = await context_of(request).app.batches.cancel(id_, identity_of(request).only)
+        found = await creation.cancel_batch(id_, identity_of(request).only, context_of(request).app.store)
     except BatchOver as over:
         raise Refused(409, str(over)) from over
     if found is None:

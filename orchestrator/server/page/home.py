@@ -43,7 +43,7 @@ async def home(request: web.Request) -> web.Response:
         queue=[*await discreet(request, overview.queue[:_QUEUED]), *overview.queue[_QUEUED:]],
     )
     troubled = [run for run in overview.troubled if await may_read(request, run.ran.id)]
-    batches, owner = context_of(request).app.batches, identity_of(request).only
+    batches, owner = context_of(request).app.store.batches, identity_of(request).only
     refused = await batches.refused(owner, since=overview.at - _DAY, limit=_REFUSED)
     body = [_awake(overview), _executing(overview), _waiting(overview), _failed(troubled, refused)]
     hourly, _ = _hourly(overview)

@@ -10,13 +10,14 @@ import pytest
 from anyio import to_thread
 
 from orchestrator.app.batch_validation import custom_ids
-from orchestrator.app.batches import BatchService, FileService
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.batch import BatchStatus, BatchUsage, NewBatch
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.run import RunState, Spec
+from orchestrator.engine.batches.creation import cancel_batch, create_batch
 from orchestrator.engine.batches.ending import end_batch
+from orchestrator.engine.batches.files import receiving
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
 from tests.faults.batch_scene import OWNER, ROUTE
@@ -40,7 +41,7 @@ class Executed:
 
     @classmethod
     async def begin(cls, store: Store) -> Executed:
-        batch = (await BatchService(store).create(NewBatch(OWNER, ROUTE, "file-x"))).batch
+        batch = (await create_batch(NewBatch(OWNER, ROUTE, "file-x"), store)).batch
         run_id, _ = await store.queue.submit(Submission(batch.id, {}, [], due_at=0.0, key=batch.id))
         await store.batches.begin(batch, run_id, 3, "m")
         process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
@@ -74,11 +75,11 @@ class Executed:
         return await self.now()
 
     async def lines(self, file_id: str | None) -> list[tuple[str, object]]:
-        files = FileService(self.store)
+        files = self.store.files
         assert file_id is not None
         file = await files.find(file_id, OWNER)
         assert file is not None
-        content = await to_thread.run_sync(files.path_of(file).read_bytes)
+        content = await to_thread.run_sync(files.blobs.path(file.sha256).read_bytes)
         found = [orjson.loads(line) for line in content.splitlines()]
         return [
             (line["custom_id"], line["error"]["code"] if line["error"] else line["response"]["status_code"])
@@ -118,7 +119,7 @@ async def test_a_run_that_has_left_the_queue_fails_its_batch_and_what_is_answere
 
 
 async def test_a_cancelled_batch_waits_for_the_process_of_its_run(executed: Executed) -> None:
-    await BatchService(executed.store).cancel(executed.batch.id, OWNER)
+    await cancel_batch(executed.batch.id, OWNER, executed.store)
     assert (await executed.ends()).status is BatchStatus.CANCELLING
     assert (await executed.store.runs.find(str(executed.run_id))).error == f"batch {executed.batch.id} was cancelled"
     assert (await executed.ends()).status is BatchStatus.CANCELLING
@@ -149,7 +150,7 @@ async def test_a_batch_that_two_daemons_end_has_one_end(executed: Executed) -> N
     first = await executed.ends()
     await end_batch(before, custom_ids, executed.store, time.time())
     assert await executed.now() == first
-    assert len(await executed.store.files.listed(OWNER, limit=10, order="asc")) == 2
+    assert len((await executed.store.files.listed(OWNER, limit=10))[0]) == 2
 
 
 async def test_output_files_are_kept_for_as_long_as_the_batch_says(store: Store) -> None:
@@ -158,7 +159,7 @@ async def test_output_files_are_kept_for_as_long_as_the_batch_says(store: Store)
         await connection.execute("UPDATE batch SET output_expires_after = 3600")
     await executed.stops(RunState.FAILED, "401", queued=False)
     await executed.ends()
-    files = await store.files.listed(OWNER, limit=10, order="asc")
+    files, _ = await store.files.listed(OWNER, limit=10, newest_first=False)
     assert [file.expires_at for file in files] == [file.created_at + 3600 for file in files]
 
 
@@ -177,10 +178,10 @@ async def test_an_answer_with_a_strange_usage_does_not_keep_a_batch_from_ending(
 @pytest.mark.parametrize("read", [0, 1])
 async def test_requests_that_the_run_had_not_read_are_in_the_error_file(store: Store, read: int) -> None:
     content = b'\xef\xbb\xbf{"custom_id": "a"}\r\n\n{"custom_id": "b"}\n{"custom_id": "c"}'
-    async with FileService(store).receive() as incoming:
+    async with receiving(store) as incoming:
         await incoming.write(content)
         file = await incoming.keep(owner=OWNER, filename="a.jsonl", purpose="batch")
-    batch = (await BatchService(store).create(NewBatch(OWNER, ROUTE, file.id))).batch
+    batch = (await create_batch(NewBatch(OWNER, ROUTE, file.id), store)).batch
     run_id, _ = await store.queue.submit(Submission(batch.id, {}, [], due_at=0.0, key=batch.id))
     await store.batches.begin(batch, run_id, 3, "m")
     process = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
