@@ -14,7 +14,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from orchestrator.config import Server, Settings
+from orchestrator.config import Server, ServerToken, Settings
+from orchestrator.domain.identity import Role
 from tests.commands import POLL
 from tests.server.conftest import TOKEN
 from tests.server.openai.conftest import jsonl, line
@@ -142,11 +143,8 @@ async def test_an_upload_that_breaks_off_leaves_nothing(http: Inside, tmp_path: 
 async def test_only_an_owner_and_an_admin_see_a_file_and_a_reader_sends_none(
     serve_inside: Callable[..., AbstractAsyncContextManager[Inside]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokens: Mapping[str, Any] = {
-        "ann": {"role": "run", "token_env": "ANN"},
-        "ben": {"role": "run", "token_env": "BEN"},
-        "eve": {"role": "read", "token_env": "EVE"},
-    }
+    roles = {"ann": Role.RUN, "ben": Role.RUN, "eve": Role.READ}
+    tokens = {name: ServerToken(role, token_env=name.upper()) for name, role in roles.items()}
     bearers = {}
     for name in tokens:
         monkeypatch.setenv(name.upper(), f"token-of-{name}-of-the-tests")
