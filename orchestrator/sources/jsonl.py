@@ -49,8 +49,11 @@ class JsonlSource(FileSource):
 
     @contextmanager
     def texts(self) -> Iterator[Iterator[tuple[int, bytes]] | None]:
-        """Yield the lines of a single file with one object per line; None if it is anything else."""
-        if self.files() != [self.path]:
+        """Yield the lines of a single file with one object per line; None if it is anything else.
+
+        None for a subclass too, because it may make other rows of the lines.
+        """
+        if type(self) is not JsonlSource or self.files() != [self.path]:
             yield None
             return
         with unpacked(Path(self.path) if isinstance(self.path, str) else self.path, markup=True) as stream:

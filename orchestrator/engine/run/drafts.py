@@ -116,12 +116,17 @@ def _hash_of(sent: bytes) -> bytes:
     return hashlib.blake2b(sent, digest_size=16).digest()
 
 
+def stored(request: object) -> bytes:
+    """Return a request as the ledger stores it. Raises `TypeError` if it cannot be one."""
+    return exact_json.dumps(request, _as_stored, _JSON)
+
+
 def _body(request: object) -> tuple[bytes, bytes, bytes]:
     """Return the request as stored and sent; with files by content instead of path; and the latter as hashed."""
-    stored = portable = exact_json.dumps(request, _as_stored, _JSON)
-    if b'"$file"' in stored:
+    sent = portable = stored(request)
+    if b'"$file"' in sent:
         portable = exact_json.dumps(request, _by_content, _JSON)
-    return stored, portable, exact_json.dumps(request, _by_content, _SORTED) if b"{" in portable else portable
+    return sent, portable, exact_json.dumps(request, _by_content, _SORTED) if b"{" in portable else portable
 
 
 def _content(row: Row) -> bytes:

@@ -7,6 +7,7 @@ import json
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, TypeAlias
 
+from orchestrator.engine.run.drafts import stored
 from orchestrator.ports import ReadsTexts
 from orchestrator.version import __version__
 
@@ -29,9 +30,12 @@ def made_as(job: Job, identity: Mapping[str, object]) -> str | None:
     source = job.source
     if callable(job.request) or job.incremental or not isinstance(source, ReadsTexts):
         return None
-    parts = [__version__, source.reads_as, job.request, job.kept, job.policy.dedupe]
-    shape = json.dumps(parts, default=repr) + json.dumps(identity, default=repr, sort_keys=True)
-    return hashlib.sha256(shape.encode()).hexdigest()
+    shape = hashlib.sha256(json.dumps([__version__, source.reads_as, job.kept, job.policy.dedupe]).encode())
+    try:
+        shape.update(stored(job.request) + b"\n" + stored(identity))
+    except TypeError:  # nor can a request be made
+        return None
+    return shape.hexdigest()
 
 
 def hash_of(texts: Iterable[bytes]) -> bytes:

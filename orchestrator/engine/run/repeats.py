@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
+from orchestrator.store.seen import in_temporary_files
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -15,6 +17,7 @@ _PLACE = 6  # bytes of a position
 _ENTRY = KEY + _PLACE
 _PARTS = 256  # looked at one after the other: of ten million keys, each holds forty thousand
 _BUFFERED = 4 << 20  # bytes of entries in memory
+_FOUND = 20_000  # pairs that are enough for a page
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Repeats:
             self._spill()
 
     def found(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield, part by part, the positions whose key has come by before, each with the first position of that key."""
+        """Yield, page by page, the positions whose key has come by before, each with the first position of that key."""
         for number in range(_PARTS):
             firsts: dict[bytes, int] = {}
             repeated = []
@@ -55,6 +58,9 @@ class Repeats:
                     position = int.from_bytes(entries[at + KEY : at + _ENTRY], "big")
                     if (first := firsts.setdefault(key, position)) != position:
                         repeated.append((position, first))
+                if len(repeated) >= _FOUND:
+                    yield repeated
+                    repeated = []
             if repeated:
                 yield repeated
 
@@ -66,12 +72,15 @@ class Repeats:
         yield bytes(self._parts[number])
 
     def _spill(self) -> None:
-        if self._file is None:
-            self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - `close` closes it
-        offset = self._file.seek(0, os.SEEK_END)
+        with in_temporary_files():
+            if self._file is None:
+                self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - `close` closes it
+            offset = self._file.seek(0, os.SEEK_END)
+            left = memoryview(b"".join(self._parts))
+            while left:  # a disk that is almost full takes a part of it, and refuses the rest
+                left = left[self._file.write(left) :]
         for part, spilled in zip(self._parts, self._spilled, strict=True):
             spilled.append((offset, len(part)))
             offset += len(part)
-        self._file.write(b"".join(self._parts))
         self._parts = [bytearray() for _ in range(_PARTS)]
         self._held = 0
