@@ -134,6 +134,7 @@ class Run:
     tries: int = 0  # claims without progress
     why: str | None = None  # why it was requeued, or what its process waits for
     delivered_at: float | None = None
+    deadline: float | None = None  # if it was submitted with one, or by a schedule: when its answers are wanted
 
     @property
     def names(self) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 RUN_COLUMNS = """
 r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate, r.created_at,
-r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at
+r.started_at, r.finished_at, r.error, r.held, r.due_at, r.tries, r.why, r.delivered_at, r.deadline
 """
 RUN = f"SELECT {RUN_COLUMNS} FROM run r JOIN job j ON j.id = r.job_id"
 LATEST = f"{RUN} WHERE j.name = :job AND r.state <> 'superseded' ORDER BY r.id DESC LIMIT 1"
@@ -81,4 +81,5 @@ def as_run(row: Row) -> Run:
         tries=row.tries,
         why=row.why,
         delivered_at=row.delivered_at,
+        deadline=row.deadline,
     )

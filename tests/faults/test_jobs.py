@@ -166,6 +166,19 @@ def test_the_provider_ends_each_job_when_neither_budget_nor_deadline_can_need_it
     assert all(least <= job.spec["timeoutSeconds"] <= most for job in scene.ours)
 
 
+def test_the_provider_ends_the_jobs_of_a_submitted_run_an_hour_after_the_deadline_it_was_submitted_with(
+    scene: JobScene,
+) -> None:
+    job = scene.job(policy="deadline='10h'")
+    assert scene.workplace.run("submit", job, "--deadline", "30m", env=scene.env).code == 0
+    with scene.workplace.start("serve", env=scene.env) as running:
+        until(lambda: scene.workplace.count("run", "delivered_at IS NOT NULL"))
+        running.send(signal.SIGTERM)
+        assert running.end().code == 0
+    assert all(5000 <= job.spec["timeoutSeconds"] <= 5400 for job in scene.ours)
+    scene.finished()
+
+
 def test_two_runs_share_the_jobs_and_only_the_last_one_cancels_them(scene: JobScene) -> None:
     scene.service.holds = True
     first = scene.job("replicas=2")

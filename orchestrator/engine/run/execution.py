@@ -344,11 +344,13 @@ class Execution:
 
     async def _lifetime(self) -> float:
         """Return the most seconds for which a server that is started now can be needed."""
-        due, begun = self._job.policy.deadline, self._run.created_at
+        deadline, declared = self._run.deadline, self._job.policy.deadline
+        if deadline is None and declared is not None:
+            deadline = deadline_at(declared, self._run.created_at)
         return lifetime(
             budget_left=await self._budget_monitor.left(),
             closes_in=self._run_window.closes_in(),
-            deadline_in=inf if due is None else deadline_at(due, begun) - time.time(),
+            deadline_in=inf if deadline is None else deadline - time.time(),
         )
 
     async def _as_answered(self, endpoint: Endpoint) -> Endpoint:
