@@ -9,6 +9,7 @@ import psutil
 import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
+from pydantic import TypeAdapter
 
 from orchestrator.endpoints import http_client
 from orchestrator.store import Store
@@ -21,6 +22,8 @@ from tests.servers import InferenceServer, inference_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+TypeAdapter(int)  # the first one looks for plugins on the disk, which must not depend on the order of the tests
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import aiohttp
 
 from orchestrator.domain.command_line import check_arguments
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import EndpointFailed, UsageError
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import names_key
@@ -31,7 +31,7 @@ from orchestrator.wires.tei import TeiWire
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from orchestrator.domain.errors import RequestFailed
+    from orchestrator.domain.errors import OrchestratorError, RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.hf_token import Token
     from orchestrator.wires.wire import Wire
@@ -163,7 +163,7 @@ class HuggingFaceJobEndpoint:
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Return the model (or the image and the command) and the wire. Sends nothing."""
         if not self._can_start:
-            raise UsageError(f"endpoint {self.name} cannot be started: set image=, command= and flavor=")
+            raise UsageError(self._cannot_start)
         model = self.model or [self.image, *self.command]
         return {"kind": "huggingface_job", "model": model, **for_batches(self.wire, policy.batch_size).identity}
 
@@ -173,20 +173,18 @@ class HuggingFaceJobEndpoint:
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[JobControl | JobGroup]:
-        """Find the token and the namespace, and open the sessions.
+        """Find the token and the namespace, and open the sessions. Raises `UsageError` if there is no token.
 
-        Raises `UsageError` if there is no token, or if a secret is not in the environment.
+        `resume` raises one if a secret is not in the environment: nobody needs the secrets to look at jobs or to end
+        them.
         """
-        values = {name: os.environ.get(name) for name in self.secrets}
-        if missing := next((name for name, value in values.items() if not value), None):
-            raise UsageError(f"endpoint {self.name}: set the environment variable {missing}, which secrets= names")
         namespace, _, name = self.name.rpartition("/")
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         async with (
             Calls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as probe,
         ):
-            secrets = {name: value for name, value in values.items() if value}
+            secrets = {name: value for name in self.secrets if (value := os.environ.get(name))}
             headers = dict(calls.token.headers)
             if self.own_token:
                 secrets[CONTAINER_TOKEN_ENV] = headers[CONTAINER_TOKEN_HEADER] = _own_token(
@@ -218,9 +216,16 @@ class HuggingFaceJobEndpoint:
     def _can_start(self) -> bool:
         return bool(self.image and self.command and self.flavor)
 
-    def _spec(self, secrets: Mapping[str, str]) -> Mapping[str, object] | None:
+    @property
+    def _cannot_start(self) -> str:
+        return f"endpoint {self.name} cannot be started: set image=, command= and flavor="
+
+    def _spec(self, secrets: Mapping[str, str]) -> Mapping[str, object] | OrchestratorError:
+        """Return what the API is sent to create a job, or why none can be created."""
         if not self._can_start:
-            return None
+            return EndpointFailed(self._cannot_start)
+        if unset := next((name for name in self.secrets if name not in secrets), None):
+            return UsageError(f"endpoint {self.name}: set the environment variable {unset}, which secrets= names")
         optional = {"secrets": secrets, "volumes": list(self.volumes)}
         return {
             "dockerImage": self.image,

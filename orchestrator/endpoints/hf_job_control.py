@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent
+from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError
 from orchestrator.domain.terms import Billed, cost_of
 from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
@@ -43,16 +43,16 @@ _FORBIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 class JobAccess:
     """What all jobs of one endpoint share: its settings, the API, and the session of health checks.
 
-    `terms`: those of the endpoint as a whole. `spec`: what the API is sent to create one, without its timeout; None if
-    that is not known. `longest`: seconds for which one may run. `price_per_hour`: dollars for one, if the user has set
-    it. `headers`: of every request to a job.
+    `terms`: those of the endpoint as a whole. `spec`: what the API is sent to create one, without its timeout; or why
+    none can be created. `longest`: seconds for which one may run. `price_per_hour`: dollars for one, if the user has
+    set it. `headers`: of every request to a job.
     """
 
     name: str
     terms: Terms
     jobs: Jobs
     probe: aiohttp.ClientSession
-    spec: Mapping[str, object] | None
+    spec: Mapping[str, object] | OrchestratorError
     longest: float
     health: str
     wire: Wire
@@ -137,7 +137,7 @@ class JobControl:
     async def price(self) -> float | None:
         """Return dollars per hour for its hardware, exposed port included."""
         spec = self._access.spec
-        return None if spec is None else await self._access.price(str(spec["flavor"]))
+        return None if isinstance(spec, OrchestratorError) else await self._access.price(str(spec["flavor"]))
 
     def prepare(self, window: str, seconds: float) -> None:
         """Label the next job with this window, and have the provider end it after at most so many seconds."""
@@ -223,8 +223,8 @@ class JobControl:
 
     def _spec(self) -> Mapping[str, object]:
         access = self._access
-        if access.spec is None:
-            raise EndpointFailed(f"endpoint {access.name} cannot be started: set image=, command= and flavor=")
+        if isinstance(access.spec, OrchestratorError):
+            raise access.spec
         return {**access.spec, "timeoutSeconds": max(_SHORTEST, int(min(access.longest, self._seconds)))}
 
     def _data_url(self, route: str) -> URL | None:

@@ -99,6 +99,19 @@ def test_jobs_that_only_a_job_file_declares_are_found_by_the_name_that_a_run_has
     assert cli.service.alive() == []
 
 
+def test_jobs_are_looked_at_and_paused_where_the_secrets_of_their_containers_are_not_set(cli: JobsCli) -> None:
+    with (cli.workplace.folder / ".config" / "orchestrator" / "config.toml").open("a") as settings:
+        settings.write('secrets = ["WEIGHTS_KEY"]\n')
+    job = cli.service.add(**{LABEL: "labeller"})
+    assert job.id in cli.run("show", "labeller").out
+    cli.run("pause", "labeller")
+    assert job.stage == CANCELED
+    assert (
+        "set the environment variable WEIGHTS_KEY, which secrets= names" in cli.run("resume", "labeller", code=2).line
+    )
+    assert cli.service.alive() == []
+
+
 def test_logs_are_followed_until_the_job_ends(cli: JobsCli) -> None:
     job = cli.service.add(**{LABEL: "labeller"})
     with cli.workplace.start("endpoints", "logs", "labeller", "-f", env=cli.env) as running:

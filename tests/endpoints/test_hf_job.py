@@ -253,8 +253,8 @@ async def test_a_token_that_may_not_manage_jobs_and_a_missing_secret_are_named(
     service: JobsService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match=r"^endpoint acme/labeller: set the environment variable WEIGHTS_KEY, which"):
-        async with labeller(secrets=["WEIGHTS_KEY"]).control():
-            pass
+        async with labeller(secrets=["WEIGHTS_KEY"]).control() as control:
+            await control.resume()
     monkeypatch.setenv("HF_TOKEN", "hf_revoked")
     async with labeller().control() as control:
         with pytest.raises(EndpointRefused, match="HF_TOKEN holds no valid token"):
