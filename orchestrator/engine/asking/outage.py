@@ -127,7 +127,7 @@ class Outage:
             elif self._sends(send_next):
                 self._follows = True
             elif self.known is not None and rows_are_at_fault(
-                time.monotonic() - self._success_begun, failed_before=not self._fresh
+                time.monotonic() - self._success_begun, self.known.seconds, failed_before=not self._fresh
             ):
                 self._charged_at = time.monotonic()
                 self._changed.notify()
@@ -136,8 +136,10 @@ class Outage:
 
     def _sends(self, send_next: SendNext) -> bool:
         """Send the next requests, as many as may fail before a probe shows more. Return whether there were any."""
-        sent, seconds = 0, time.monotonic() - self._held_since
-        while self.known is not None and not needs_probe(self.held + sent, seconds, self._needless) and send_next():
+        if (known := self.known) is None:
+            return False
+        sent, held_for = 0, time.monotonic() - self._held_since
+        while not needs_probe(self.held + sent, held_for, self._needless, known.seconds) and send_next():
             sent += 1
         return sent > 0
 

@@ -113,6 +113,17 @@ async def test_if_half_of_the_rows_always_fail_answered_rows_are_hardly_asked_ag
     assert again <= 4 + (rows - len(good)) * 5 // 16
 
 
+async def test_if_answers_are_slow_and_half_of_the_rows_always_fail_answered_rows_are_hardly_asked_again(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint, texts = Scripted(delay=30.0), [f"{'good' if number % 2 else 'bad'} {number}" for number in range(1, 41)]
+    endpoint.fails_with = lambda asked: KINDS["engine"] if any("bad" in text for text in asked) else None
+    policy = Policy(concurrency=4, backoff=QUICK, breaker=1000, max_error_rate=1, order="input")
+    report = await run(job_of(texts, endpoint, tmp_path, policy), store)
+    assert (report.counts.completed, report.counts.discarded) == (20, 20)
+    assert sum("good" in text for text in endpoint.texts) <= 20 + 8
+
+
 @pytest.mark.parametrize("concurrency", [1, 4, 16])
 async def test_good_rows_that_are_in_flight_at_an_outage_after_many_failing_rows_lose_no_attempt(
     concurrency: int, store: Store, tmp_path: Path
