@@ -33,10 +33,15 @@ from orchestrator.config import settings_from
 from orchestrator.domain.run import Spec
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.ingest import Snapshot, ingest
+from orchestrator.engine.run.ingest import ingest
 from orchestrator.spec import JobSpec
 from orchestrator.store import Store
 from orchestrator.store.sqlite import DRIVER
+
+try:
+    from orchestrator.engine.run.snapshot import Snapshot
+except ImportError:  # an earlier checkout, with --against
+    from orchestrator.engine.run.ingest import Snapshot  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

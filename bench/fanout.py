@@ -42,12 +42,17 @@ from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.events import Events
 from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.run.ingest import Snapshot, ingest
+from orchestrator.engine.run.ingest import ingest
 from orchestrator.engine.stop import Stop
 from orchestrator.run_log import logged
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
+
+try:
+    from orchestrator.engine.run.snapshot import Snapshot
+except ImportError:  # an earlier checkout, with --against
+    from orchestrator.engine.run.ingest import Snapshot  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

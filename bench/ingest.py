@@ -27,11 +27,16 @@ from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.deliver import deliver
-from orchestrator.engine.run.ingest import Snapshot, ingest, plan
+from orchestrator.engine.run.ingest import ingest, plan
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
+
+try:
+    from orchestrator.engine.run.snapshot import Snapshot
+except ImportError:  # an earlier checkout, with --against
+    from orchestrator.engine.run.ingest import Snapshot  # type: ignore[attr-defined]
 
 COUNTS = [100_000, 1_000_000]
 ROW_BYTES = 1_000

@@ -35,7 +35,8 @@ from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.progress import Presence, Progress
-from orchestrator.engine.run.ingest import Snapshot, ingest
+from orchestrator.engine.run.ingest import ingest
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource

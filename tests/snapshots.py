@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.store.snapshots import Chunk
 
 if TYPE_CHECKING:
-    from orchestrator.engine.run.ingest import Snapshot
+    from orchestrator.engine.run.snapshot import Snapshot
     from orchestrator.store.snapshots import NewItem
 
 

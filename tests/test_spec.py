@@ -27,6 +27,7 @@ from orchestrator.endpoints import (
     LlamaCpp,
     LocalEndpoint,
     LocalServer,
+    RayEndpoint,
     ServerlessEndpoint,
     Sglang,
     Tei,
@@ -34,7 +35,7 @@ from orchestrator.endpoints import (
     Vllm,
 )
 from orchestrator.endpoints.devices import Seat
-from orchestrator.engine.run.ingest import Snapshot
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.hooks import CommandHook
 from orchestrator.job_file import load_job, overridden
 from orchestrator.kinds import ENDPOINTS, HOOKS, SINKS, SOURCES, WIRES, Kinds
@@ -278,6 +279,9 @@ def every_value() -> dict[Kinds, list[Any]]:
             LocalServer(["serve"], "http://127.0.0.1:7/"),
             *(kind("bert", **engine) for kind in (Vllm, Sglang, Tei, LlamaCpp, TransformersServe)),
             *(kind("bert", parameters=SOME) for kind in (Vllm, Sglang, Tei, LlamaCpp, TransformersServe)),
+            RayEndpoint(
+                LocalServer(["serve", "{port}"]), workers=(2, 3), gpus=1.0, cpus=2.0, address="10.0.0.1:6379", name="r"
+            ),
         ],
         HOOKS: [
             Webhook(url_env="HOOK_URL", secret_env="HOOK_SECRET", headers={}, timeout=5.0),

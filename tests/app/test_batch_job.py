@@ -17,8 +17,8 @@ from orchestrator.domain.batch import BatchUsage
 from orchestrator.domain.batch_output import usage_in
 from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints import HttpEndpoint
-from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.run_request import request_for
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.engine.stop import Stop
 from orchestrator.spec import JobSpec
 from orchestrator.wires import OpenAIBatchWire

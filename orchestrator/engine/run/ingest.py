@@ -1,145 +1,42 @@
-"""Ingest: rows -> items of a run, as a stream; and the plan, which is the same without writing."""
+"""Ingest: a snapshot of the source becomes the items of a run; and the plan, which is the same without writing."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from itertools import chain, islice, starmap
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio import from_thread, to_thread
+from anyio import to_thread
 
-from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.events import SourceRead
 from orchestrator.domain.placeholders import names_of
-from orchestrator.domain.request import columns_in
 from orchestrator.domain.run import Plan
-from orchestrator.engine.run.drafts import Draft, DraftMaker
-from orchestrator.engine.run.known_rows import Text, compared, hash_of, made_as
 from orchestrator.engine.run.repeats import KEY, Repeats
-from orchestrator.ports import ReadsTexts, SelectsColumns, WritesFiles
-from orchestrator.store import Seen
-from orchestrator.store.known_chunks import KnownChunk, Unlike
+from orchestrator.engine.run.snapshot import Snapshot, made_anew
+from orchestrator.ports import WritesFiles
+from orchestrator.store.known_chunks import Unlike
 from orchestrator.store.snapshots import Chunk, NewItem, RepeatedId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
-    from orchestrator.domain.item import Row
     from orchestrator.domain.run import Run
+    from orchestrator.engine.run.snapshot import Group
     from orchestrator.job import Job
-    from orchestrator.ports import EventListener, Sink, Source
+    from orchestrator.ports import EventListener, Sink
     from orchestrator.store import Store
     from orchestrator.store.known_chunks import Earlier
 
-CHUNK_ROWS = 500  # rows that are leased together
-CHUNK_BYTES = 4_000_000  # bytes of requests: huge rows make small chunks, so that a lease fits in memory
-GROUP_CHUNKS = 8  # chunks in one transaction
 _MOST_ADDED = 50_000  # rows that are compared with those of the chunks that are taken over
 Look = Callable[["list[NewItem]"], Awaitable[None]]
-
-Group = list[Chunk | KnownChunk]
-Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """What is read from a source for one run. `sha256`, set after the last group, covers ids and requests in order.
-
-    `input_sha256`: of the source just before it is read, if it has one. `delivered` says which rows earlier runs have
-    delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column in `keep`
-    that no row has. `reuse`: other jobs whose answers are taken over.
-    """
-
-    job: Job
-    identity: Mapping[str, object]
-    limit: int | None
-    input_sha256: str | None = None
-    delivered: Delivered | None = None
-    reuse: Sequence[int] = ()
-    sha256: str = field(default="", init=False)
-    left_out: int = field(default=0, init=False)
-    never_kept: str | None = field(default=None, init=False)
-
-    @property
-    def made_as(self) -> str | None:
-        """See `known_rows.made_as`."""
-        return made_as(self.job, self.identity)
-
-    def groups(self, before: Earlier | None = None) -> Generator[Group, None, None]:
-        """Yield groups of chunks of items. Blocking: for a worker thread.
-
-        `before`: the run of which unchanged chunks are taken over.
-        """
-        digest = hashlib.sha256()
-        with ExitStack() as stack:
-            make, contents = DraftMaker(self.job, self.identity), stack.enter_context(Seen.open())
-            drafts, rest = self._drafts(make, before, stack)
-            seals = self.made_as is not None
-            chunks: Iterator[Chunk | KnownChunk] = (_numbered(chunk, contents, seals=seals) for chunk in drafts)
-            if self.input_sha256 is None and not seals:
-                chunks = _digested(_made_anew(chunks), digest)
-            if self.delivered is not None:
-                chunks = map(Chunk, _chunks(self._new(_made_anew(chunks), self.delivered)))
-            while group := list(islice(chunks, GROUP_CHUNKS)):
-                yield group
-            self.never_kept = make.never_kept(rest)
-            if self.never_kept is not None and before is not None:
-                raise Unlike  # the rows taken over may have it
-        self.sha256 = digest.hexdigest()
-
-    def _drafts(
-        self, make: DraftMaker, before: Earlier | None, stack: ExitStack
-    ) -> tuple[Iterator[list[Draft] | KnownChunk], Iterator[Row]]:
-        """Open the source; return the chunks, and the rows beyond the limit."""
-        source = self.job.source
-        if before is not None and isinstance(source, ReadsTexts):
-            texts = stack.enter_context(source.texts())
-            if texts is None:
-                raise Unlike
-            made = partial(_made, make, source)
-            return compared(before, islice(texts, self.limit), CHUNK_ROWS, made), starmap(source.row_of, texts)
-        rows = stack.enter_context(self.rows())
-        return _chunks(_items(make, islice(rows, self.limit))), rows
-
-    @contextmanager
-    def rows(self) -> Iterator[Iterator[Row]]:
-        """Open the source's rows; none if it has no files and the job is incremental."""
-        with ExitStack() as stack:
-            try:
-                rows = stack.enter_context(_narrowed(self.job).rows())
-            except NoFiles:
-                if not self.job.incremental:
-                    raise
-                rows = iter(())
-            yield rows
-
-    def _new(self, chunks: Iterable[Chunk], delivered: Delivered) -> Iterator[NewItem]:
-        """Yield rows that no earlier run has delivered, once each, as files of different nights may repeat rows."""
-        with Seen.open() as versions, Seen.open() as ids:
-            for chunk in chunks:
-                earlier = from_thread.run(delivered, chunk)
-                times = versions.count([f"{item.item_id}\0{item.hash}" for item in chunk], 0)
-                new = [
-                    item
-                    for place, (item, (_, seen)) in enumerate(zip(chunk, times, strict=True))
-                    if seen == 1 and place not in earlier
-                ]
-                self.left_out += len(chunk) - len(new)
-                for item, (_, seen) in zip(new, ids.count([item.item_id for item in new], 0), strict=True):
-                    if seen > 1:
-                        raise UsageError(
-                            f"{self.job.source.describe()}: id {item.item_id!r} is in two new rows that differ; "
-                            "make them unique, or leave out `id=` and let them be made from the content"
-                        )
-                yield from new
 
 
 async def ingest(snapshot: Snapshot, run: Run, store: Store, events: EventListener, look: Look | None = None) -> Plan:
@@ -186,7 +83,7 @@ async def _read_in(
     async with _repeats() as requests:
         async with _opened(snapshot, before, partial(_note_requests, requests)) as groups:
             async for group in groups:
-                for chunk in _made_anew(group):
+                for chunk in made_anew(group):
                     if look is not None:
                         await look(chunk)
                     if before is not None:
@@ -264,14 +161,6 @@ async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Map
         )
 
 
-def _narrowed(job: Job) -> Source:
-    """Return the job's source without the columns that the job does not use, if it can leave them out."""
-    used = columns_in(job.request)
-    if used is None or not isinstance(job.source, SelectsColumns):
-        return job.source
-    return job.source.selecting(used | set(job.kept))
-
-
 def _may_have_output(sink: Sink | None, names: Mapping[str, str]) -> bool:
     """Whether an output may exist at the sink's target: only a file on this machine is looked for."""
     if sink is None:
@@ -335,10 +224,6 @@ def _note_ids(ids: Repeats, chunk: Chunk, position: int) -> None:
     ids.add([blake2b(item.item_id.encode(), digest_size=KEY).digest() for item in chunk], position)
 
 
-def _made_anew(chunks: Iterable[Chunk | KnownChunk]) -> Iterator[Chunk]:
-    return (chunk for chunk in chunks if isinstance(chunk, Chunk))
-
-
 def _refuse_repeated(ids: Repeats, snapshot: Snapshot) -> None:
     """Raise `UsageError` for the first row whose id an earlier row has, as a run does when it comes to that row."""
     repeated = [min(pairs) for pairs in ids.found()]
@@ -354,68 +239,3 @@ def _twice(job: Job, repeated: RepeatedId) -> str:
         f"{job.source.describe()}: id {repeated.item_id!r} is in rows {repeated.first + 1} and "
         f"{repeated.position + 1}; make them unique, or leave out `id=` and let them be made from the content"
     )
-
-
-Requesting = TypeVar("Requesting", Draft, NewItem)
-
-
-def _items(make: DraftMaker, rows: Iterable[Row]) -> Iterator[Draft]:
-    """Render and hash rows. A row from which no request can be made still becomes an item, with the reason."""
-    drafts = map(make, rows)
-    amiss: list[Draft] = []
-    for draft in islice(drafts, CHUNK_ROWS):
-        amiss.append(draft)
-        if draft.amiss is None:
-            break
-    if amiss and amiss[-1].amiss is not None:  # in the whole first chunk, so nothing was ingested yet
-        raise UsageError(f"{make.source}: {amiss[0].amiss}")
-    return chain(amiss, drafts)
-
-
-def _chunks(items: Iterable[Requesting]) -> Iterator[list[Requesting]]:
-    chunk: list[Requesting] = []
-    size = 0
-    for item in items:
-        chunk.append(item)
-        size += len(item.request or "")
-        if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _made(make: DraftMaker, source: ReadsTexts, texts: Iterator[Text]) -> Iterator[list[Draft]]:
-    """Make chunks of the rows that are not as in the run before."""
-    for chunk in _chunks(make(source.row_of(*text)) for text in texts):
-        if all(draft.amiss is not None for draft in chunk):  # perhaps an error of the job
-            raise Unlike
-        yield chunk
-
-
-def _numbered(chunk: list[Draft] | KnownChunk, contents: Seen, *, seals: bool) -> Chunk | KnownChunk:
-    """Number the ids made from the content, where the content is not the first of its kind.
-
-    If it `seals`, the chunk gets the hash of its texts, unless its items are not made from them alone.
-    """
-    if isinstance(chunk, KnownChunk):
-        return chunk
-    unnumbered = [draft for draft in chunk if draft.by_content]
-    if unnumbered:
-        times = contents.count([draft.item_id for draft in unnumbered], 0)
-        for draft, (_, seen) in zip(unnumbered, times, strict=True):
-            if seen > 1:
-                draft.item_id += f"-{seen}"
-    numbered = Chunk(chunk)
-    texts = [draft.text for draft in chunk if draft.text is not None and draft.unreadable is None] if seals else []
-    if len(texts) == len(chunk) and not unnumbered:
-        numbered.texts = hash_of(texts)
-    for draft in chunk:
-        draft.text = None
-    return numbered
-
-
-def _digested(chunks: Iterable[Chunk], digest: hashlib._Hash) -> Iterator[Chunk]:
-    for chunk in chunks:
-        digest.update("".join(f"{item.item_id}\0{item.hash}\n" for item in chunk).encode())
-        yield chunk

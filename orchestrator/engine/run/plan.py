@@ -11,9 +11,9 @@ from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.chained import chain_hints, chained
 from orchestrator.engine.run.choices import choice_hints, choosing_as_before
 from orchestrator.engine.run.files import check_files
-from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.ingest import plan as count_rows
 from orchestrator.engine.run.reuse import Elsewhere
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.job import fingerprint_of
 
 if TYPE_CHECKING:

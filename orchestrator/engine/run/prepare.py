@@ -15,7 +15,7 @@ from orchestrator.domain.urls import shown
 from orchestrator.engine.run.chained import chain_hints
 from orchestrator.engine.run.choices import choice_hints
 from orchestrator.engine.run.files import check_files
-from orchestrator.engine.run.ingest import Snapshot, ingest
+from orchestrator.engine.run.ingest import ingest
 from orchestrator.engine.run.reuse import Elsewhere, reparse, reuse
 from orchestrator.job import fingerprint_of
 from orchestrator.ports import ChecksTarget, ReadsResults
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.run import Run
     from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.engine.run.snapshot import Snapshot
     from orchestrator.job import Job
     from orchestrator.ports import EventListener
     from orchestrator.store import Store

@@ -19,12 +19,12 @@ from orchestrator.engine.events import Events
 from orchestrator.engine.run.chained import chained
 from orchestrator.engine.run.choices import choosing_as_before
 from orchestrator.engine.run.execution import Execution
-from orchestrator.engine.run.ingest import Snapshot
 from orchestrator.engine.run.notifier import Notifier
 from orchestrator.engine.run.prepare import read_spec, take_items, with_output
 from orchestrator.engine.run.run_end import RunEnd
 from orchestrator.engine.run.run_result import RunResult, result_of
 from orchestrator.engine.run.run_window import RunWindow
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from orchestrator import Job, Policy
-from orchestrator.engine.run import ingest
+from orchestrator.engine.run import snapshot
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store import Store
@@ -37,7 +37,7 @@ class Forgotten(list[list[str]]):
 
 
 async def test_memory_does_not_grow_with_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "CHUNK_ROWS", 100)  # otherwise the few items would all be read, and leased, at once
+    monkeypatch.setattr(snapshot, "CHUNK_ROWS", 100)  # otherwise the few items would all be read, and leased, at once
     few, many = await peaks(FEW), await peaks(MANY)
     for phase, less, more in zip(("reading", "asking", "delivering"), few, many, strict=True):
         assert more - less < AN_ITEM * (MANY - FEW), phase

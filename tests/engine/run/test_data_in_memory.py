@@ -14,7 +14,8 @@ import pytest
 from orchestrator import Job
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.ingest import Snapshot, plan
+from orchestrator.engine.run.ingest import plan
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sinks import ParquetSink
 from orchestrator.sources import ArrowSource, ParquetSource
 from tests.engine.scripted import Scripted, run

@@ -14,7 +14,8 @@ from orchestrator import Job
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.files import check_files
-from orchestrator.engine.run.ingest import Snapshot, plan
+from orchestrator.engine.run.ingest import plan
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sinks import CsvSink, JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource, QuerySource
 from orchestrator.store import Store

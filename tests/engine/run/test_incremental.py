@@ -11,9 +11,10 @@ import pytest
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import NoFiles, UsageError
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.ingest import Snapshot, plan
+from orchestrator.engine.run.ingest import plan
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource

@@ -17,7 +17,8 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import File
 from orchestrator.domain.run import Plan
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import ingest
+from orchestrator.engine.run import ingest, snapshot
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource, JsonlSource, ParquetSource, TextSource
 from tests.engine.scripted import Scripted, run
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:
     job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=["n"]), request=request)
-    return items_in(ingest.Snapshot(job, {"model": "m"}, None))
+    return items_in(Snapshot(job, {"model": "m"}, None))
 
 
 def test_without_an_id_column_the_id_is_the_content_and_duplicates_are_numbered() -> None:
@@ -51,7 +52,7 @@ async def test_duplicate_ids_are_refused_with_their_rows(store: Store, tmp_path:
     job = Job("j", IterableSource(rows, id="k"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
     twice = rf"id '7' is in rows 1 and {between + 2}; make them unique"
     with pytest.raises(UsageError, match=twice):
-        await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress())
+        await ingest.plan(Snapshot(job, {}, None), store, Progress())
     for _ in range(2):  # the second time, rows before it are known
         with pytest.raises(UsageError, match=twice):
             await run(job, store)
@@ -152,17 +153,17 @@ def test_a_template_that_fits_no_row_is_an_error_of_the_job() -> None:
 
 
 def test_large_rows_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ingest, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 1000)
     source = IterableSource([{"text": "x" * 400}] * 10)
-    snapshot = ingest.Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
-    assert [len(chunk) for chunk in chunks_of(snapshot)] == [3, 3, 3, 1]
+    large = Snapshot(Job("j", source, Scripted(), JsonlSink(tmp_path / "o.jsonl")), {}, None)
+    assert [len(chunk) for chunk in chunks_of(large)] == [3, 3, 3, 1]
 
 
 async def test_planning_writes_nothing(store: Store, tmp_path: Path) -> None:
     rows = [{"id": name, "text": name} for name in "abc"]
     job = Job("j", IterableSource(rows, id="id"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
     for _ in range(2):
-        assert await ingest.plan(ingest.Snapshot(job, {}, None), store, Progress()) == Plan(new=3)
+        assert await ingest.plan(Snapshot(job, {}, None), store, Progress()) == Plan(new=3)
     assert await store.runs.newest(1) == []
 
 
@@ -186,7 +187,7 @@ async def test_a_source_that_changes_while_being_read_is_refused_and_can_be_read
 def delivered_ids(rows: list[dict[str, object]], key: str | None, keep: list[str]) -> list[object]:
     """Return what the `id` column of the output would hold."""
     job = Job("j", IterableSource(rows, id=key), Scripted(), JsonlSink("unused.jsonl", keep=keep), request="{text}")
-    items = items_in(ingest.Snapshot(job, {"model": "m"}, None))
+    items = items_in(Snapshot(job, {"model": "m"}, None))
     return [orjson.loads(item.kept or "{}").get("id", item.item_id) for item in items]
 
 
@@ -218,7 +219,7 @@ def test_ids_of_a_wrong_type_in_every_row_are_a_configuration_error() -> None:
 def test_an_id_from_the_content_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     def ids(source: JsonlSource) -> list[str]:
         job = Job("j", source, Scripted(), JsonlSink("unused.jsonl"), request="{text}")
-        return [item.item_id for item in items_in(ingest.Snapshot(job, {"model": "m"}, None))]
+        return [item.item_id for item in items_in(Snapshot(job, {"model": "m"}, None))]
 
     (tmp_path / "year=2024").mkdir()
     (tmp_path / "year=2024" / "in.jsonl").write_text('{"text":"a"}')
@@ -231,6 +232,6 @@ def test_32_bit_floats_are_kept_short_and_sent_unchanged(tmp_path: Path) -> None
     pq.write_table(table, tmp_path / "in.parquet")
     sink = JsonlSink("unused.jsonl", keep=["n", "v"])
     job = Job("j", ParquetSource(tmp_path / "in.parquet"), Scripted(), sink, request={"text": "{text}", "n": "{n}"})
-    (item,) = items_in(ingest.Snapshot(job, {"model": "m"}, None))
+    (item,) = items_in(Snapshot(job, {"model": "m"}, None))
     assert item.kept == '{"n":0.1,"v":[0.1,0.5]}'
     assert item.request == '{"text":"a","n":0.10000000149011612}'

@@ -23,7 +23,8 @@ from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLate
 from orchestrator.domain.errors import FailureKind, RequestFailed, UsageError
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run import ingest
+from orchestrator.engine.run import ingest, snapshot
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
 from orchestrator.store import Store
@@ -125,12 +126,12 @@ async def a_night(store: Store, path: Path, night: Night, number: int) -> object
     said: list[object] = []
     if night.plans:
         try:
-            said.append(await ingest.plan(ingest.Snapshot(job, IDENTITY, night.limit), store, Progress()))
+            said.append(await ingest.plan(Snapshot(job, IDENTITY, night.limit), store, Progress()))
         except UsageError as error:
             said.append(str(error))
     run = await store.runs.take(Spec("j", f"{number}", None), me)
     try:
-        said.append(await ingest.ingest(ingest.Snapshot(job, IDENTITY, night.limit), run, store, Progress()))
+        said.append(await ingest.ingest(Snapshot(job, IDENTITY, night.limit), run, store, Progress()))
     except UsageError as error:
         await store.runs.leave(me)
         return [*said, str(error)]
@@ -175,7 +176,7 @@ def test_taking_over_chunks_and_reading_every_row_leave_the_same_ledger(
     found: list[Night], chunk_rows: int, most_added: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest, "CHUNK_ROWS", chunk_rows)
+        patch.setattr(snapshot, "CHUNK_ROWS", chunk_rows)
         patch.setattr(ingest, "_MOST_ADDED", most_added)
         with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
             for name in ("fast", "general"):
@@ -205,7 +206,7 @@ async def a_run(store: Store, source: JsonlSource, request: object) -> Plan:
     me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=600)
     run = await store.runs.take(Spec("j", f"{time.time()}", None), me)
     try:
-        plan = await ingest.ingest(ingest.Snapshot(job, IDENTITY, None), run, store, Progress())
+        plan = await ingest.ingest(Snapshot(job, IDENTITY, None), run, store, Progress())
         await settle(store, run, me, ["answer"])
         return plan
     finally:

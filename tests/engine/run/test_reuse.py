@@ -12,10 +12,11 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.ingest import Snapshot, plan
+from orchestrator.engine.run.ingest import plan
 from orchestrator.engine.run.reuse import Elsewhere
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs
