@@ -370,7 +370,7 @@ class LocalControl:
         if self._process is not None:
             await _end(self._process, signal.SIGKILL)
 
-    async def how_it_died(self) -> str:
+    async def how_it_ended(self) -> str:
         """Say how a worker that broke a connection ended, with the last line of its log."""
         process = self._process
         if process is None:

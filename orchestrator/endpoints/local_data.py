@@ -38,7 +38,7 @@ class Worker(Protocol):
     async def kill(self) -> None:
         """Kill it, for example because it hangs."""
 
-    async def how_it_died(self) -> str:
+    async def how_it_ended(self) -> str:
         """Say how it ended after it broke a connection."""
         ...
 
@@ -88,7 +88,7 @@ class LocalData:
             failures.check_room(error)
             raise EndpointLost(f"{self._worker.name}: the worker is gone") from error
         except (aiohttp.ClientError, OSError) as error:
-            how = await self._worker.how_it_died()
+            how = await self._worker.how_it_ended()
             raise EndpointLost(f"{self._worker.name}: the worker {how}, over a request", blames_items=True) from error
         if response.status != _OK:
             kind = _FAILURES.get(response.status, FailureKind.REJECTED)

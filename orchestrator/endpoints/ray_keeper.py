@@ -129,8 +129,6 @@ class Keeper:
 
     async def how_it_ended(self) -> str:
         """Say how the process ended, with its last words."""
-        if isinstance(self._control, LocalControl):
-            return await self._control.how_it_died()
         return await self._control.how_it_ended()
 
     async def report(self) -> dict[str, object]:

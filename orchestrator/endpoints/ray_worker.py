@@ -191,8 +191,6 @@ class RayWorker:
         words = await self._call("how_it_ended", within=_LAST_MOMENTS)
         return f"on {self._host} {words}" if words is not None else self._text
 
-    how_it_died = how_it_ended
-
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
         """Raise `EndpointLost` as soon as the place is lost during the block."""
