@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.costs import bill_runs
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.readings import lost_requests
 from orchestrator.domain.urls import shown, without_secrets
 from orchestrator.engine.results import records_of, results_in
@@ -67,8 +67,14 @@ async def deliver_once(run: Run, store: Store, sink: Sink) -> tuple[Mapping[str,
 
 
 async def _standing(run: Run, sink: Sink) -> tuple[str, Mapping[str, object]] | None:
+    """Return what the sink says; None if it cannot look. Whatever prevents a delivery is said by the delivery."""
     named = sink.for_run(run.names)
-    return await to_thread.run_sync(named.standing) if isinstance(named, SeesItsDelivery) else None
+    if not isinstance(named, SeesItsDelivery):
+        return None
+    try:
+        return await to_thread.run_sync(named.standing)
+    except OrchestratorError:
+        return None
 
 
 async def _is_current(run: Run, stamp: str, store: Store) -> bool:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from orchestrator import Job, Policy
+from orchestrator.domain.errors import StorageSilent
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -19,7 +20,7 @@ from tests.engine.scripted import QUICK, Scripted, outputs
 from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from orchestrator.engine.run.run_result import RunResult
@@ -134,3 +135,20 @@ async def test_a_sink_of_another_package_delivers_each_time(store: Store, tmp_pa
     before = states(tmp_path)
     await run(job, store)
     assert states(tmp_path) != before
+
+
+class OutOfReach(JsonlSink):
+    """A sink whose target can be written, and then not be looked at."""
+
+    __slots__ = ()
+
+    def standing(self) -> tuple[str, Mapping[str, object]] | None:
+        raise StorageSilent("the store does not answer")
+
+
+async def test_a_delivery_that_cannot_be_looked_at_afterwards_is_a_delivery(store: Store, tmp_path: Path) -> None:
+    job = job_to(OutOfReach(tmp_path / "out.jsonl"), tmp_path)
+    for _ in range(2):
+        await run(job, store)
+        assert outputs(job) == {"0": "ONE"}
+    assert (await store.runs.find("1")).delivered_at is not None
