@@ -1,6 +1,6 @@
 """Group commit: how many requests a commit waits for, and whether it is made on the event loop."""
 
-PATIENCE = 0.001  # seconds that a commit waits for more requests, which is less than it usually takes
+COMMIT_WAIT = 0.001  # seconds that a commit waits for more requests, which is less than it usually takes
 _FEW = 16  # rows
 _QUICK = 0.02  # seconds
 

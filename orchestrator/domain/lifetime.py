@@ -1,4 +1,4 @@
-"""Lifetime: after how many seconds a provider ends a server by its own timer, if nobody else has ended it."""
+"""Lifetime: after how many seconds a provider ends a server by its own timer, unless it was ended before."""
 
 from __future__ import annotations
 

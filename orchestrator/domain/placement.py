@@ -11,7 +11,7 @@ Resources = Mapping[str, float]  # by the cluster's names: "CPU", "GPU"
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a cluster says to workers that wait for a place. `never`: waiting is in vain."""
+    """What a cluster says to workers that wait for a place. `never`: waiting would not help."""
 
     text: str
     never: bool = False

@@ -65,7 +65,7 @@ async def run_to_read(request: web.Request, name: str) -> Run:
 
 
 async def may_read(request: web.Request, run: int) -> bool:
-    """Whether whoever asks may see more of a run than its figures."""
+    """Whether the client may see more of a run than its figures."""
     if identity_of(request).role is Role.ADMIN:
         return True
     owner = await context_of(request).app.store.batches.owner_of_run(run)
@@ -81,7 +81,7 @@ async def may_change(request: web.Request, run: int) -> bool:
 
 
 async def discreet(request: web.Request, ones: Sequence[T]) -> list[T]:
-    """Return runs, of which those that whoever asks may not read have no words of their servers: no reason, no error.
+    """Return the runs, without the reason and the error of those that the client may not read.
 
     What a server says may quote a request, and names what only the batch's owner has to know.
     """
@@ -96,7 +96,7 @@ def without_words(one: T) -> T:
 
 
 async def readable(request: web.Request, report: Report) -> Report:
-    """Return the report with only those runs of which whoever asks may see more than figures. Its totals are of all."""
+    """Return the report with only the runs whose details the client may see. Its totals cover all runs."""
     runs = [run for run in report.runs if await may_read(request, run.ran.id)]
     waiting = [one if await may_read(request, one.run) else replace(one, why=None) for one in report.data.waiting]
     return replace(report, runs=runs, data=replace(report.data, waiting=waiting))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Row(tuple[Any, ...]):
-    """A row, whose columns are attributes, too."""
+    """A row whose columns are also attributes."""
 
     __slots__ = ()
     columns: tuple[str, ...]
@@ -103,7 +103,7 @@ class Connection:
         return Result(rows, cursor.rowcount)
 
     def end(self, *, commit: bool) -> None:
-        """Commit the transaction, or roll it back. One that could not be committed is rolled back, too."""
+        """Commit the transaction, or roll it back. If the commit fails, it is rolled back."""
         try:
             if commit:
                 self.driver.commit()

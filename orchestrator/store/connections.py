@@ -47,7 +47,7 @@ def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool
         driver.execute("PRAGMA busy_timeout = 0")
         try:
             driver.execute("BEGIN IMMEDIATE")
-        except DRIVER.OperationalError:  # locked; anything else shows where it is begun with patience
+        except DRIVER.OperationalError:  # locked, or a problem that shows again where a transaction waits for the lock
             return False
         finally:
             driver.execute(f"PRAGMA busy_timeout = {round(busy_timeout.at_a_time * 1000)}")
@@ -58,9 +58,9 @@ def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool
             prepare()
             return Connection(driver, lambda: driver.execute("BEGIN"))
         busy_timeout.insist(prepare)  # auto_vacuum takes the lock
-        patient = partial(busy_timeout.insist, lambda: driver.execute("BEGIN IMMEDIATE"))
-        # with a rollback journal, a commit waits, too: for readers
-        return Connection(driver, patient, begin_at_once) if WAL else Connection(driver, patient)
+        begin = partial(busy_timeout.insist, lambda: driver.execute("BEGIN IMMEDIATE"))
+        # with a rollback journal, a commit also waits: for readers
+        return Connection(driver, begin, begin_at_once) if WAL else Connection(driver, begin)
     except BaseException:
         driver.close()
         raise

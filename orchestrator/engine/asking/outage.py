@@ -230,5 +230,5 @@ def _is_forbidden(trouble: BaseException) -> bool:
 def _refuses_all(refusal: Exception) -> EndpointRefused:
     return EndpointRefused(
         f"{refusal}; it used to answer, and now refuses even what it answered before. Nothing was discarded "
-        "for that; once it is mended, run the same command again to continue"
+        "for that; once that is fixed, run the same command again to continue"
     )

@@ -17,7 +17,7 @@ from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.batching import Limits, ReadyItems
 from orchestrator.domain.errors import RunStopped
 from orchestrator.domain.events import ItemsSettled
-from orchestrator.domain.group_commit import PATIENCE, is_worth_a_commit
+from orchestrator.domain.group_commit import COMMIT_WAIT, is_worth_a_commit
 from orchestrator.domain.running_totals import Total
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
@@ -262,7 +262,7 @@ class WorkQueue:
         """Let a group grow while answers arrive quickly: a commit costs nearly the same for one as for fifty."""
         if not self._enough:
             self._group.enough = anyio.Event()
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(COMMIT_WAIT):
                 await self._group.enough.wait()
 
     @property

@@ -1,4 +1,4 @@
-"""Which rows are read as they were in the run before: decided here, by the texts of whole chunks."""
+"""Decide which rows are the same as in the run before, by the texts of whole chunks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compared(
 ) -> Iterator[list[Draft] | KnownChunk]:
     """Yield chunks of the run before whose texts are the same, and what is made of all other texts.
 
-    The last chunk is made anew if there is room in it, so that more rows do not make more and more small chunks.
+    The last chunk is made again if there is room in it, so that appended rows do not add ever more small chunks.
     """
     pages = _pages(before.chunks, texts, chunk_rows)
     for known, alike in groupby(pages, key=lambda page: page[0] is not None):

@@ -1,4 +1,4 @@
-"""Which keys repeat among any number of rows: found once all have come by, in memory that does not grow."""
+"""Find repeated keys among any number of rows, in memory that does not grow."""
 
 from __future__ import annotations
 
