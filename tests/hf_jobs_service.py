@@ -72,6 +72,7 @@ class JobsService:
         self.times_out_after: int | None = None  # so many requests to a job
         self.lose_answers = 0  # so many creations take effect, but their answer is lost
         self.refuses_after: int | None = None  # jobs: later creations are refused
+        self.hides_prices = 0  # so many questions for the hardware are answered 503
         self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
         self.behind: str | None = None  # the URL of a real server, which answers in place of every job
         self.hangs = False  # no call is answered
@@ -168,6 +169,9 @@ class JobsService:
         return web.json_response({"items": [], "vendors": []})
 
     async def _hardware(self, _request: web.Request) -> web.Response:
+        if self.hides_prices:
+            self.hides_prices -= 1
+            return web.json_response({"error": "busy"}, status=503)
         units = {"unitCostMicroUSD": 1, "unitLabel": "minute"}
         return web.json_response([offer | units for offer in _HARDWARE])
 

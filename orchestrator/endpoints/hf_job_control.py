@@ -122,12 +122,12 @@ class JobControl:
         self._silent = None
         jobs = self._access.jobs
         while self._cancelled:
-            self._job = await jobs.get(self._cancelled[-1].id)
+            self._job = await jobs.again(self._cancelled[-1])
             if not self._job.ended:
                 return _state_of(self._job)
             self._cancelled.pop()
         if self._job is not None and not self._job.ended:
-            self._job = await jobs.get(self._job.id)
+            self._job = await jobs.again(self._job)
         if self._job is not None and not self._job.ended:  # the list does not show it yet
             return _state_of(self._job)
         if self._job is None or self._left or not self._job.ended_by_itself:
@@ -212,7 +212,7 @@ class JobControl:
             try:
                 await self._access.jobs.cancel(job)
             except Declined as declined:
-                if not (await self._access.jobs.get(job.id)).ended:
+                if not (await self._access.jobs.again(job)).ended:
                     raise EndpointSilent(f"job {job.id} cannot be cancelled yet: {declined}") from declined
             else:
                 self._cancelled.append(job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,7 +16,7 @@ import orjson
 from yarl import URL
 
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.endpoints.hf_calls import as_list, as_object, as_stream, hub_url
+from orchestrator.endpoints.hf_calls import Declined, as_list, as_object, as_stream, hub_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -175,9 +176,14 @@ class Jobs:
             jobs += page
         return jobs
 
-    async def get(self, job_id: str) -> JobDescription:
-        """Return a job as it is now. Raises `Declined` if there is none."""
-        return await self.calls.call("GET", self._url(job_id), self._job)
+    async def again(self, job: JobDescription) -> JobDescription:
+        """Return a job as it is now; one that the API no longer knows is deleted, and bills no more."""
+        try:
+            return await self.calls.call("GET", self._url(job.id), self._job)
+        except Declined as declined:
+            if declined.status != HTTPStatus.NOT_FOUND:
+                raise
+            return replace(job, stage="DELETED", message="")
 
     async def run(self, spec: Mapping[str, Any], labels: Mapping[str, str]) -> JobDescription:
         """Create a job, once: if the answer is lost, raises `EndpointSilent`, and the job may have been created."""
@@ -191,10 +197,10 @@ class Jobs:
         await self.calls.call("POST", self._url(job.id, "cancel"), _nothing)
 
     async def price(self, flavor: str) -> float | None:
-        """Return dollars per hour for this hardware. Asks once; None if that fails, or the price is not listed."""
+        """Return dollars per hour for this hardware. None if the list is not to be had, or lacks it."""
         if self._offers is None:
             try:
-                self._offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=1)
+                self._offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=3)
             except OrchestratorError:
                 return None
         for offer in self._offers:

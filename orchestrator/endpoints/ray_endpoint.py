@@ -58,8 +58,11 @@ class RayEndpoint:
     server: LocalEndpoint | LocalServer = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.least <= self.most:
-            raise ValueError(f"workers must be a number from 1, or (least, most), not {self.workers!r}")
+        match self.workers:
+            case int() | (int(), int()) if 1 <= self.least <= self.most:
+                pass
+            case _:
+                raise ValueError(f"workers must be a number from 1, or (least, most), not {self.workers!r}")
         if not (self.cpus >= 0 and self.gpus >= 0 and self.cpus + self.gpus > 0):
             raise ValueError("a worker needs a part of the cluster: cpus or gpus must be above 0")
         object.__setattr__(self, "server", _placeable(self.endpoint, self.cpus, self.gpus))

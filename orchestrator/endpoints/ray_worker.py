@@ -277,7 +277,7 @@ class _Copies:
     def begin(self, host: str) -> None:
         """Begin a section of the log for a worker on this host."""
         self.end()
-        with self._one_at_a_time, suppress(UsageError):  # the work does not depend on the log
+        with self._one_at_a_time, suppress(UsageError, OSError):  # the work does not depend on the log
             self._host = host
             self._file, _ = self._log.begin(f"{self._name} on {host}")
 

@@ -94,6 +94,10 @@ def test_jobs_that_only_a_job_file_declares_are_found_by_the_name_that_a_run_has
     assert cli.run("logs", "acme/other").out == "loading\n"  # of the last job, although it has ended
     shown = cli.run("show", "acme/other", "--json").json
     assert (shown["state"], [one["stage"] for one in shown["jobs"]]) == ("no job", [CANCELED])
+    cli.service.add(**{LABEL: "other"})
+    cli.service.add(**{LABEL: "other"})
+    assert cli.run("show", "acme/other", "--json").json["state"] == "2 jobs"
+    cli.run("pause", "acme/other")
     assert "has no job now" in cli.run("metrics", "acme/other", code=2).line
     assert "set image=, command= and flavor=" in cli.run("resume", "acme/other", code=1).line
     assert cli.service.alive() == []

@@ -238,6 +238,24 @@ async def test_a_job_that_fails_before_it_answers_has_failed_and_the_message_say
         assert await control.state() is EndpointState.PAUSED  # nothing bills any more
 
 
+async def test_a_price_that_is_not_given_at_first_is_asked_for_again(service: JobsService) -> None:
+    service.hides_prices = 2
+    async with labeller().control() as control:
+        assert await control.price() == pytest.approx(0.000167 * 60 + 0.01)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_job_that_the_service_no_longer_knows_is_paused(service: JobsService, *, paused: bool) -> None:
+    async with labeller().control() as control:
+        await control.resume()
+        await until_awake(control)
+        if paused:
+            await control.pause()
+        service.jobs.clear()
+        assert await control.state() is EndpointState.PAUSED
+        assert "DELETED" in control.status_text
+
+
 async def test_what_the_ledger_keeps_finds_the_job_again(service: JobsService) -> None:
     async with labeller().control() as control:
         await control.resume()

@@ -7,7 +7,7 @@ import os
 import sys
 from base64 import b64encode
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import orjson
@@ -30,6 +30,8 @@ from orchestrator.endpoints import (
 from orchestrator.endpoints.local import LocalControl
 from orchestrator.endpoints.local_data import LocalData
 from orchestrator.endpoints.ray_keeper import at
+from orchestrator.endpoints.ray_worker import RayWorker
+from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.endpoints.worker_place import PortPlace, session_at
 from orchestrator.sources import JsonlSource
 from orchestrator.spec import JobSpec
@@ -63,6 +65,8 @@ STATE = ["true"]
         (lambda: RayEndpoint(LocalServer(["s"], "http://127.0.0.1:80")), "must begin with http://127.0.0.1:{port}"),
         (lambda: RayEndpoint(Vllm("m"), 0), "workers must be a number from 1, or"),
         (lambda: RayEndpoint(Vllm("m"), (3, 2)), "workers must be a number from 1, or"),
+        (lambda: RayEndpoint(Vllm("m"), cast("Any", (2,))), "workers must be a number from 1, or"),
+        (lambda: RayEndpoint(Vllm("m"), cast("Any", "4")), "workers must be a number from 1, or"),
         (lambda: RayEndpoint(Vllm("m"), cpus=0.0), "cpus or gpus must be above 0"),
     ],
 )
@@ -171,3 +175,10 @@ async def test_files_of_requests_travel_with_them_and_are_gone_afterwards(
         note.write_bytes(b"changed")
         with pytest.raises(RequestFailed, match="has changed since it was ingested"):
             await data.ask([orjson.dumps(file)])
+
+
+def test_a_full_disk_does_not_keep_the_driver_from_being_heard(tmp_path: Path) -> None:
+    (tmp_path / "small.log").symlink_to("/dev/full")
+    worker = RayWorker("small", 1, cast("Any", None), cast("Any", None), ServerLog(tmp_path / "small.log"), of=1)
+    worker.keep({"event": "placed", "host": "127.0.0.1"})
+    worker.keep({"event": "report", "log": "loading", "vitals": None})

@@ -70,10 +70,11 @@ async def _of_jobs(endpoint: HuggingFaceJobEndpoint) -> Facts:
         name = f"{jobs.calls.namespace}/{endpoint.name.rpartition('/')[2]}"
     alive = [one for one, job in zip(shown, found, strict=True) if not job.ended]
     prices = [one["price_per_hour"] for one in alive]
+    wanted = f" of {endpoint.replicas}" if endpoint.image else ""  # the ledger does not say how many
     return {
         "endpoint": name,
         "kind": "HuggingFaceJobEndpoint",
-        "state": f"{len(alive)} of {endpoint.replicas} jobs" if alive else "no job",
+        "state": f"{len(alive)}{wanted} jobs" if alive else "no job",
         "jobs": shown,
         "price_per_hour": sum(price for price in prices if isinstance(price, float)) if all(prices) else None,
     }
