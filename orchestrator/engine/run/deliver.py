@@ -54,7 +54,7 @@ async def deliver(run: Run, store: Store, sink: Sink) -> Mapping[str, object]:
 async def deliver_once(run: Run, store: Store, sink: Sink) -> tuple[Mapping[str, object], str | None]:
     """Deliver a finished run, unless its last delivery has everything and is still there. Return manifest and stamp."""
     before = await _standing(run, sink)
-    if before is not None and await _is_current(run, before[0], store):
+    if before is not None and await _is_current(run, *before, store):
         stamp, manifest = before
         return manifest, stamp
     try:
@@ -77,16 +77,16 @@ async def _standing(run: Run, sink: Sink) -> tuple[str, Mapping[str, object]] | 
         return None
 
 
-async def _is_current(run: Run, stamp: str, store: Store) -> bool:
-    """Whether the delivery with this stamp is the run's last one, and nothing was settled after it.
+async def _is_current(run: Run, stamp: str, manifest: Mapping[str, object], store: Store) -> bool:
+    """Whether the delivery with this stamp is the run's last one, and nothing was settled or billed after it.
 
     A run that settles something is opened again, and then it is not delivered; a later run of the job may have
-    settled items that they share.
+    settled items that they share. The endpoint may have been awake for some time after the delivery.
     """
     if run.delivered_at is None or run.spec.about.get("delivery") != stamp:
         return False
     latest = await store.runs.latest(run.job)
-    return latest is not None and latest.id == run.id
+    return latest is not None and latest.id == run.id and manifest.get("cost") == await _cost(run, store)
 
 
 async def manifest_of(run: Run, store: Store) -> dict[str, object]:
@@ -114,18 +114,21 @@ def _write(delivery: Delivery, page: SettledPage) -> None:
 
 async def _made(run: Run, store: Store) -> dict[str, object]:
     """Return what making the answers took, so far."""
-    now = time.time()
     tokens = await store.views.tokens(run.id)
-    costs = bill_runs(await store.windows.receipts(run.created_at - _DAY), now)
-    cost = costs.get(run.id)
     causes = await store.views.causes(run.id)
     return {
         "noted": by_name(await store.views.noted(run.id)),
         "causes": [{"kind": cause.kind, "status": cause.status, "items": cause.items} for cause in causes],
         "lost_requests": lost_requests(await store.readings.of(run.id)),
         "tokens": {"in": tokens.tokens_in, "out": tokens.tokens_out},
-        "cost": None if cost is None else {"seconds": round(cost.seconds, 3), "dollars": cost.dollars},
+        "cost": await _cost(run, store),
     }
+
+
+async def _cost(run: Run, store: Store) -> dict[str, object] | None:
+    costs = bill_runs(await store.windows.receipts(run.created_at - _DAY), time.time())
+    cost = costs.get(run.id)
+    return None if cost is None else {"seconds": round(cost.seconds, 3), "dollars": cost.dollars}
 
 
 def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Mapping[str, object]) -> dict[str, object]:

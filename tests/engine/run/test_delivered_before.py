@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import Job, Policy
 from orchestrator.domain.errors import StorageSilent
+from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -152,3 +153,17 @@ async def test_a_delivery_that_cannot_be_looked_at_afterwards_is_a_delivery(stor
         await run(job, store)
         assert outputs(job) == {"0": "ONE"}
     assert (await store.runs.find("1")).delivered_at is not None
+
+
+async def test_what_the_provider_bills_after_the_delivery_is_in_the_manifest(store: Store, tmp_path: Path) -> None:
+    terms = Terms("scripted", {"kind": "scripted"}, price_per_hour=3600.0)
+    job = job_to(JsonlSink(tmp_path / "out.jsonl"), tmp_path, endpoint=Scripted(terms=terms))
+    await run(job, store)
+    async with store.database.write() as connection:
+        await connection.execute("UPDATE awake_window SET billed_dollars = 7.5")
+    cost = (await run(job, store)).manifest["cost"]
+    assert isinstance(cost, dict)
+    assert cost["dollars"] == 7.5
+    written = states(tmp_path)
+    await run(job, store)
+    assert states(tmp_path) == written
