@@ -117,7 +117,8 @@ class MemberGroup(Generic[M]):
         """Open the data plane of the first awake member, preferably one that answered when we last asked."""
         awake = [member for member in self.present if self._states[member] is EndpointState.AWAKE]
         answering = [member for member in awake if member in self._answering]
-        if not awake:
+        usable = answering or awake or self._answering  # one may answer before it is seen awake
+        if not usable:
             raise EndpointLost("no member is awake")
-        async with (answering or awake)[0].connect(policy) as data:
+        async with usable[0].connect(policy) as data:
             yield data
