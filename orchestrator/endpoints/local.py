@@ -291,9 +291,12 @@ class LocalControl:
             await self.pause()  # a worker that died may have left something behind
             log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
             try:
+                command = await anyio.to_thread.run_sync(
+                    _command, self.endpoint, self._vitals
+                )  # it reads /proc/cpuinfo
                 with self._place.opened() as (arguments, descriptors):
                     self._process = await anyio.open_process(
-                        [*_command(self.endpoint, self._vitals), *arguments],
+                        [*command, *arguments],
                         stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
                         stdout=log,
                         stderr=subprocess.STDOUT,

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _ANSWER = {"summarization": "summary", "text2text-generation": "generated", "translation": "translation"}
-_LANGUAGES = 4  # parts of translation_xx_to_yy
 _TOKENIZING = frozenset({"truncation", "max_input_length", "src_lang", "tgt_lang"})
 _DECODING = frozenset({"return_tensors", "return_text", "clean_up_tokenization_spaces"})
 
