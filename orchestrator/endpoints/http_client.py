@@ -7,6 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.domain.http_client import ChosenClient, Reply, is_plain
@@ -48,14 +49,22 @@ def described_client(chosen: ChosenClient) -> str:
     aiohttp = f"aiohttp {version('aiohttp')}"
     if chosen == "aiohttp":
         return f'{aiohttp}, because of http_client = "aiohttp"'
-    if not _fast_client_usable():
+    if not _has_fast_client():
         return f"{aiohttp}; the extra `fast` adds a faster one for http://"
     return f"ry {version('ry')} for http:// without a proxy, {aiohttp} for the rest"
 
 
-def _fast_client_usable() -> bool:
+def _has_fast_client() -> bool:
     started = _used_in == os.getpid()
     return (started or (_used_in is None and _has_descriptors())) and find_spec("ry") is not None
+
+
+def _may_use_fast_client() -> bool:
+    """Whether `ry` is there, and this is the thread in which it works.
+
+    In a notebook, where each run has a thread of its own, `ry` 0.0.105 has ended the process of the second run.
+    """
+    return current_thread() is main_thread() and _has_fast_client()
 
 
 def _has_descriptors() -> bool:
@@ -75,7 +84,7 @@ async def open_client(
 ) -> AsyncIterator[HttpClient]:
     """Open a client for this server; idle connections are closed when the block ends."""
     global _used_in  # noqa: PLW0603 - there is one set of threads in a process
-    if _chosen.get() == "auto" and is_plain(url, proxy) and _fast_client_usable():
+    if _chosen.get() == "auto" and is_plain(url, proxy) and _may_use_fast_client():
         from orchestrator.endpoints.fast_client import FastClient
 
         _used_in = os.getpid()

@@ -247,6 +247,8 @@ def ledger_path(url: str) -> Path:
 
 
 def _make_ready(path: Path, busy_timeout: BusyTimeout, *, create: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"ledger {path}: this is a folder, not a ledger; name another one with --db")
     if not create and not is_there(path):
         raise UsageError(f"there is no ledger {path}: the first run makes it; or name another one with --db")
     make_private(path)

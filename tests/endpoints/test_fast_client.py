@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -67,6 +69,16 @@ async def served(ask, hold=False):
 async def once(data):
     return await data.ask([b'"text"'])
 """
+
+
+def test_only_the_main_thread_asks_with_it() -> None:
+    async def used() -> str:
+        async with open_client("http://localhost/", {}, None, Policy()) as client:
+            return type(client).__name__
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(asyncio.run, used()).result() == "_AiohttpClient"
+    assert asyncio.run(used()) == "FastClient"
 
 
 def test_a_process_that_was_forked_from_one_with_its_threads_asks_with_aiohttp() -> None:

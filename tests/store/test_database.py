@@ -286,3 +286,12 @@ async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, na
     scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
     assert [step for step in scans if not re.fullmatch(r"SCAN (s|\(subquery-\d+\))", step)] == []
     assert not any("TEMP B-TREE" in step for step in plan if "GROUP BY" not in step and "DISTINCT" not in step)
+
+
+@pytest.mark.parametrize("create", [True, False])
+async def test_a_folder_is_refused_as_a_ledger_and_left_as_it_is(tmp_path: Path, *, create: bool) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match=f"ledger {re.escape(str(tmp_path))}: this is a folder, not a ledger; name"):
+        async with Store.open(str(tmp_path), create=create):
+            pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
