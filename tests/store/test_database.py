@@ -289,9 +289,12 @@ async def test_a_hot_statement_scans_no_table_and_sorts_nothing(store: Store, na
 
 
 @pytest.mark.parametrize("create", [True, False])
-async def test_a_folder_is_refused_as_a_ledger_and_left_as_it_is(tmp_path: Path, *, create: bool) -> None:
-    tmp_path.chmod(0o755)
-    with pytest.raises(UsageError, match=f"ledger {re.escape(str(tmp_path))}: this is a folder, not a ledger; name"):
+def test_a_folder_is_refused_as_a_ledger_and_left_as_it_is(tmp_path: Path, *, create: bool) -> None:
+    async def opened() -> None:
         async with Store.open(str(tmp_path), create=create):
             pass
+
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match=f"ledger {re.escape(str(tmp_path))}: this is a folder, not a ledger; name"):
+        anyio.run(opened)
     assert tmp_path.stat().st_mode & 0o777 == 0o755

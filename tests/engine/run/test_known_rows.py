@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from contextlib import contextmanager
@@ -49,9 +50,11 @@ OUTCOMES: dict[str, Outcome] = {
 IDENTITY = {"model": "m"}
 DUMPS = {
     "items": "SELECT job_id, item_id, hash, request, forgiven FROM item ORDER BY 1, 2, 3",
+    # a run whose source was refused is never continued
     "members": """
         SELECT m.id, i.item_id, i.hash, m.kept, s.item_id, s.hash
-        FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN item s ON s.key = m.same_as ORDER BY m.id
+        FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN item s ON s.key = m.same_as
+        WHERE EXISTS (SELECT 1 FROM run r WHERE r.id = m.run_id AND r.plan IS NOT NULL) ORDER BY m.id
     """,
     "chunks": """
         SELECT run_id, lo, hi, state, completed, discarded, tokens_in, texts FROM chunk ORDER BY 1, 2
@@ -82,6 +85,11 @@ def line(key: str, text: str, keys: str = "ab") -> bytes:
     return orjson.dumps({"id": key, "body": body, "n": key * 2})
 
 
+def turned(one: bytes) -> bytes:
+    """Return the line with the keys of its request in another order, which is the same item."""
+    return re.sub(rb'{"a":("."),"b":1}', rb'{"b":1,"a":\1}', one)
+
+
 KEYS = st.sampled_from([f"k{number}" for number in range(14)])
 LINES = st.builds(line, KEYS, st.sampled_from(["x", "y", "z"]), st.sampled_from(["ab", "ab", "ba"]))
 BROKEN = st.sampled_from([b"{broken", b"[1]", b'{"n": 1}', b'{"id": "k1"}'])
@@ -101,13 +109,17 @@ def nights(draw: st.DrawFn) -> list[Night]:
         for _ in range(draw(st.integers(0, 2))):
             new = draw(st.one_of(LINES, LINES, BROKEN))
             place = draw(st.integers(0, len(lines)))
-            match draw(st.sampled_from(["append", "edit", "change", "change", "insert", "delete", "cut"])):
+            match draw(
+                st.sampled_from(["append", "edit", "change", "change", "turn", "turn", "insert", "delete", "cut"])
+            ):
                 case "append":
                     lines.append(new)
                 case "edit":
                     lines[place : place + 1] = [new]
                 case "change":
                     lines[place : place + 1] = [line(f"k{place}", draw(TEXTS))]
+                case "turn":
+                    lines[place : place + 1] = [turned(one) for one in lines[place : place + 1]]
                 case "insert":
                     lines.insert(place, new)
                 case "delete":
