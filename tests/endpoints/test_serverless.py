@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from orchestrator import Job, Policy
 from orchestrator.domain.endpoint import EndpointState
@@ -43,7 +44,7 @@ class Router:
     loads_until: float = 0.0
     estimate: float | None = 0.2
     refuse: tuple[int, str] | None = None
-    asked: list[tuple[str, dict[str, str], dict[str, object]]] = field(default_factory=list)
+    asked: list[tuple[str, CIMultiDict[str], dict[str, object]]] = field(default_factory=list)
     stop: Callable[[], Awaitable[None]] = field(init=False)
 
     def loads(self, seconds: float) -> None:
@@ -51,7 +52,7 @@ class Router:
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self.asked.append((request.path, dict(request.headers), body))
+        self.asked.append((request.path, CIMultiDict(request.headers), body))
         if self.refuse is not None:
             return web.json_response({"error": self.refuse[1]}, status=self.refuse[0])
         if time.monotonic() < self.loads_until:

@@ -194,6 +194,7 @@ import anyio
 from orchestrator.app import open_app
 from orchestrator.config import Settings
 from orchestrator.domain.batch import NewBatch
+from orchestrator.engine.batches.creation import create_batch
 
 async def main():
     async with open_app(Settings(db=sys.argv[1])) as app:

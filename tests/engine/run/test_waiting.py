@@ -17,6 +17,7 @@ from orchestrator.domain.errors import AskedToStop, Snoozed
 from orchestrator.domain.events import Phase
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.terms import Terms
+from orchestrator.domain.verdict import ALONE
 from orchestrator.engine.asking import fanout
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
@@ -152,8 +153,9 @@ async def test_an_item_that_alone_is_refused_is_soon_given_up_and_delays_no_othe
     job = job_of([str(number) for number in range(200)], endpoint, tmp_path, policy)
     report = await run(job, store)
     assert report.counts.discarded == 2
-    assert endpoint.texts.count("3") <= 8
-    assert endpoint.texts.count("7") <= 8
+    # of the ALONE refusals, the last counts only if nothing else is in flight: some more may come before it
+    assert endpoint.texts.count("3") <= 2 * ALONE
+    assert endpoint.texts.count("7") <= 2 * ALONE
 
 
 async def test_setting_the_clock_back_delays_no_item(store: Store, tmp_path: Path) -> None:
