@@ -59,15 +59,18 @@ async def write_requests(
     lines = _Lines(*wire_of(job), dialect)
     await to_thread.run_sync(partial(_check_place, job, path, overwrite=overwrite))
     count = 0
-    with ExitStack() as stack, writing(path):
+    with ExitStack() as stack:
         drafts = await to_thread.run_sync(_drafts, job, asked.limit, stack)
-        file = stack.enter_context(Aside(path))
+        with writing(path):
+            file = stack.enter_context(Aside(path))
         while page := await to_thread.run_sync(list, islice(drafts, _PAGE)):
             written = [line for draft in page if (line := await lines.of(draft)) is not None]
-            await to_thread.run_sync(file.write, json_lines(written))
+            with writing(path):
+                await to_thread.run_sync(file.write, json_lines(written))
             count += len(written)
-        await to_thread.run_sync(file.sync)
-        await to_thread.run_sync(file.put_in_place)
+        with writing(path):
+            await to_thread.run_sync(file.sync)
+            await to_thread.run_sync(file.put_in_place)
     return RequestFile(count, lines.left_out)
 
 

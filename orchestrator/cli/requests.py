@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
 from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite
 from orchestrator.cli.terminal import say
+from orchestrator.domain.batch_dialects import Dialect
 from orchestrator.domain.phrases import count
 from orchestrator.engine.run.run_request import request_from
 
@@ -22,7 +23,7 @@ def requests(
     jobfile: JobFile,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.", metavar="FILE")],
     dialect: Annotated[
-        Literal["openai", "together", "mistral", "anthropic"],
+        Dialect,
         typer.Option(help="The format of its lines: openai, together, mistral or anthropic.", metavar="NAME"),
     ] = "openai",
     limit: Limit = None,

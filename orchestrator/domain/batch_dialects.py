@@ -7,7 +7,7 @@ Source of the shapes: the types of the packages `openai` 3.57, `groq` 1.7, `toge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orchestrator.domain.anthropic_messages import chat_answer, chat_request, message_answer, message_request
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.batch_lines import Route
 
 Dialect: TypeAlias = Literal["openai", "together", "mistral", "anthropic"]
-DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 CHAT: Route = "/v1/chat/completions"
 _REFUSED = 400
 
