@@ -24,7 +24,7 @@ from orchestrator.domain.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PATIENCE = 3600.0  # seconds after which a waiting run takes its turn, although another run's endpoint is awake
+TURN_AFTER = 3600.0  # seconds after which a waiting run takes its turn, although another run's endpoint is awake
 FREE_TRIES = 3  # claims without progress that are repeated at once
 MOST_TRIES = 20  # claims without progress after which the run is given up
 LOADS_FOR = 10.0  # seconds for which a claimed run that has not begun blocks others

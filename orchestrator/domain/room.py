@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-_PATIENCE = 60  # times in a row that there was no room for even one request
+_MOST_IN_VAIN = 60  # times in a row that there was no room for even one request
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Room:
     @property
     def none(self) -> bool:
         """Whether there has been no room for even one request for so long that waiting is pointless."""
-        return self._in_vain >= _PATIENCE
+        return self._in_vain >= _MOST_IN_VAIN
 
     def ran_out(self, others: int) -> None:
         """Note that there was no room for a request beside `others` requests in flight."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRIES = 5000  # for about a week: the ledger may be locked, or its disk full, for a long time
-PATIENCE = 5.0  # seconds before the first repetition, a little more before every other
-LONGEST = 120.0
+FIRST_WAIT = 5.0  # seconds before the first repetition, a little more before every other
+LONGEST_WAIT = 120.0
 DISMISSED, ACT = b"well\n", b"act\n"
 
 
@@ -49,7 +49,7 @@ def main() -> int:
             with contextlib.suppress(OSError):
                 os.unlink(trace)
             return 0
-        time.sleep(min(PATIENCE * (number + 1), LONGEST))
+        time.sleep(min(FIRST_WAIT * (number + 1), LONGEST_WAIT))
     return 1
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
 _LOOK = 5.0  # seconds between two looks at all connections
-_PATIENCE = 60.0  # seconds in which a client has to send or take something
+_STALLED_AFTER = 60.0  # seconds in which a client has to send or take something
 _SLOWEST = 10_000  # bytes of a body that have to arrive in that time
 
 
@@ -56,7 +56,7 @@ class SlowClients:
                 if (seen := self._look(connection, now)) is not None
             }
             for connection, seen in self._seen.items():
-                if now - seen.at >= _PATIENCE and connection.transport is not None:
+                if now - seen.at >= _STALLED_AFTER and connection.transport is not None:
                     connection.transport.abort()
             await anyio.sleep(_LOOK)
 

@@ -10,7 +10,7 @@ import orjson
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.failpoints import reached
-from orchestrator.domain.queue import LOADS_FOR, MOST_TRIES, PATIENCE, Queued, left_alone, next_try
+from orchestrator.domain.queue import LOADS_FOR, MOST_TRIES, TURN_AFTER, Queued, left_alone, next_try
 from orchestrator.store.notifications import OWING, new_id
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ SELECT r.id, r.tries, r.settled_at_claim, r.why,
        (SELECT coalesce(sum(c.completed + c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS settled
 FROM run r INDEXED BY ix_run_queued
 WHERE {_FREE} AND NOT {_ASKED}
-ORDER BY r.priority DESC, (r.due_at < :now - {PATIENCE} OR {_AWAKE}) DESC, r.deadline IS NULL, r.deadline, r.id
+ORDER BY r.priority DESC, (r.due_at < :now - {TURN_AFTER} OR {_AWAKE}) DESC, r.deadline IS NULL, r.deadline, r.id
 LIMIT 1
 """
 _WITH_KEY = f"""

@@ -45,7 +45,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     monkeypatch.setattr("orchestrator.server.listening.build", with_routes)
     monkeypatch.setattr("orchestrator.server.listening._IDLE", 0.1)
     monkeypatch.setattr("orchestrator.server.slow_clients._LOOK", 0.02)
-    monkeypatch.setattr("orchestrator.server.slow_clients._PATIENCE", 0.1)
+    monkeypatch.setattr("orchestrator.server.slow_clients._STALLED_AFTER", 0.1)
     return ended
 
 
@@ -106,7 +106,7 @@ async def test_a_client_that_does_not_read_its_answer_loses_its_connection(http:
 async def test_a_client_that_sends_its_body_in_pieces_is_answered(
     http: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.server.slow_clients._PATIENCE", 60.0)
+    monkeypatch.setattr("orchestrator.server.slow_clients._STALLED_AFTER", 60.0)
     async with connection(http) as (reader, writer):
         writer.write(head(http, "POST /receive", Content_Length="10", Connection="close"))
         for piece in (b"01234", b"56789"):

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import Busy, GaveWay
-from orchestrator.domain.queue import LOADS_FOR, PATIENCE, next_try
+from orchestrator.domain.queue import LOADS_FOR, TURN_AFTER, next_try
 from orchestrator.domain.run import RunState
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def refused(number: int, runs: Mapping[int, Modelled], daemons: Collection[int])
 def _next(runs: Mapping[int, Modelled], awake: Collection[str], daemons: Collection[int], now: float) -> int | None:
     def turn(number: int) -> tuple[object, ...]:
         run = runs[number]
-        soon = (run.due or 0.0) < now - PATIENCE or not run.endpoints.isdisjoint(awake)
+        soon = (run.due or 0.0) < now - TURN_AFTER or not run.endpoints.isdisjoint(awake)
         return -run.priority, not soon, run.deadline is None, run.deadline or 0.0, number
 
     return min((number for number, run in runs.items() if _free(run, runs, daemons, now)), key=turn, default=None)

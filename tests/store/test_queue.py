@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import Busy, UsageError
-from orchestrator.domain.queue import PATIENCE, Claim, Submission
+from orchestrator.domain.queue import TURN_AFTER, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store.items import Settlement
@@ -265,7 +265,7 @@ async def test_only_one_run_at_a_time_uses_an_endpoint_and_others_use_others(sto
     assert await store.queue.claim(daemon, NOW) == two
 
 
-@pytest.mark.parametrize(("late", "awake_first"), [(0.0, True), (2 * PATIENCE, False)])
+@pytest.mark.parametrize(("late", "awake_first"), [(0.0, True), (2 * TURN_AFTER, False)])
 async def test_a_run_whose_endpoint_is_awake_precedes_an_older_one_unless_that_is_overdue(
     store: Store, late: float, *, awake_first: bool
 ) -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import Busy, UsageError
-from orchestrator.domain.queue import PATIENCE, Claim, Submission
+from orchestrator.domain.queue import TURN_AFTER, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store import Store
@@ -73,7 +73,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         job=st.sampled_from(JOBS),
         endpoints=st.frozensets(st.sampled_from(ENDPOINTS), min_size=1),
-        later=st.sampled_from([-2 * PATIENCE, 0.0, 50.0]),
+        later=st.sampled_from([-2 * TURN_AFTER, 0.0, 50.0]),
         priority=st.integers(0, 1),
         deadline=st.sampled_from([None, 5.0, 9.0]),
         waits=st.dictionaries(ANY, st.booleans(), max_size=2),
@@ -307,7 +307,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- the world ----------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([1.0, 30.0, 2 * PATIENCE, -PATIENCE]))
+    @rule(seconds=st.sampled_from([1.0, 30.0, 2 * TURN_AFTER, -TURN_AFTER]))
     def time_passes_or_the_clock_is_put_back(self, seconds: float) -> None:
         self.now += seconds
 

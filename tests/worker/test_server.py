@@ -14,14 +14,13 @@ from aiohttp import web
 
 from orchestrator.worker.model import Rejected
 from orchestrator.worker.server import WorkerServer
+from tests.commands import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.worker.model import Parameters
-
-PATIENCE = 30.0
 
 
 class Steps:
@@ -46,7 +45,7 @@ class Steps:
 
     def compute(self, work: Any) -> None:
         self.note(f"{work[0]} is begun")
-        assert self.go_on.acquire(timeout=PATIENCE)
+        assert self.go_on.acquire(timeout=DEADLINE)
         self.note(f"{work[0]} is computed")
 
     def entries(self, work: Any) -> list[bytes]:
@@ -62,7 +61,7 @@ class Steps:
 
     def _until(self, what: str) -> None:
         with self.news:
-            assert self.news.wait_for(lambda: what in self.happened, PATIENCE), self.happened
+            assert self.news.wait_for(lambda: what in self.happened, DEADLINE), self.happened
 
 
 @asynccontextmanager
@@ -136,7 +135,7 @@ async def test_an_unexpected_error_is_reported_with_its_line_and_the_next_reques
     steps = Steps()
     steps.go_on.release(2)
     async with serving(steps, tmp_path) as session:
-        with monkeypatch.context() as patched, anyio.fail_after(PATIENCE):
+        with monkeypatch.context() as patched, anyio.fail_after(DEADLINE):
             patched.setattr(steps, step, stumble)
             status, said = await ask(session, "odd")
         assert status == 500

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.app.doctor.finding import Findings, Patient
     from orchestrator.ports import Endpoint
 
-_PATIENCE = 10.0  # seconds for one endpoint
+_ANSWERS_WITHIN = 10.0  # seconds for one endpoint
 _MANAGED = (HuggingFaceEndpoint, CommandEndpoint)
 _REMOTE = (HttpEndpoint, ServerlessEndpoint)
 
@@ -98,7 +98,7 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
         choice = endpoint.choice() if isinstance(endpoint, ChoosesByMachine) else None
         return Finding(name, "ok", "; ".join(filter(None, [f"starts {where} when it is used", choice])))
     try:
-        with anyio.fail_after(_PATIENCE):
+        with anyio.fail_after(_ANSWERS_WITHIN):
             async with endpoint.control() as control:
                 if isinstance(endpoint, _REMOTE):
                     answers = await control.answers()
@@ -113,7 +113,7 @@ async def _look(name: str, endpoint: Endpoint, remedy: str) -> Finding:
                     Finding(name, "fail", seen, remedy) if state is EndpointState.FAILED else Finding(name, "ok", seen)
                 )
     except TimeoutError:
-        return Finding(name, "fail", f"no answer within {_PATIENCE:.0f} s", remedy)
+        return Finding(name, "fail", f"no answer within {_ANSWERS_WITHIN:.0f} s", remedy)
     except (OrchestratorError, RequestFailed, EndpointLost) as failure:
         return Finding(name, "fail", str(failure), remedy)
 

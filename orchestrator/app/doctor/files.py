@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
     from orchestrator.job import Job
 
-_PATIENCE = 10.0  # seconds for the first row
+_FIRST_ROW_WITHIN = 10.0  # seconds for the first row
 
 
 async def inputs(patient: Patient) -> Findings:
@@ -33,9 +33,9 @@ async def inputs(patient: Patient) -> Findings:
     found = SimpleQueue[Finding]()  # a thread of its own, which a source that hangs cannot make this process wait for
     Thread(target=lambda: found.put(_first_row(job)), name="first row", daemon=True).start()
     try:
-        return [await to_thread.run_sync(partial(found.get, timeout=_PATIENCE))]
+        return [await to_thread.run_sync(partial(found.get, timeout=_FIRST_ROW_WITHIN))]
     except Empty:
-        seen = f"{job.source.describe()}: no row within {_PATIENCE:.0f} s"
+        seen = f"{job.source.describe()}: no row within {_FIRST_ROW_WITHIN:.0f} s"
         return [Finding("source", "warn", seen, "look at what it reads from")]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Claim
     from orchestrator.engine.stop import Stop
 
-_PATIENCE = 90.0  # seconds that a child has to stop cleanly, including pauses, before it is told to hurry
+_CLEAN_STOP = 90.0  # seconds that a child has to stop cleanly, including pauses, before it is told to hurry
 _HURRY = 10.0  # seconds that it has after that before it is killed
 _LOOK = 1.0  # seconds between two checks of the log's size
 _AGAIN = 1.0  # seconds between two signals to hurry
@@ -74,7 +74,7 @@ async def _stop(process: Process, stop: Stop) -> None:
     await stop.wait()
     _terminate(process)
     with stop.until_deadline():
-        await anyio.sleep(_PATIENCE)
+        await anyio.sleep(_CLEAN_STOP)
     await _hurried(process)
 
 
@@ -101,7 +101,7 @@ async def _see_ended(process: Process) -> None:
     with anyio.CancelScope(shield=True):
         if process.returncode is None:
             _terminate(process)
-            with anyio.move_on_after(_PATIENCE):
+            with anyio.move_on_after(_CLEAN_STOP):
                 await process.wait()
         if process.returncode is None:
             async with task_group() as hurrying:
