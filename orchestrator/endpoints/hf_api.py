@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from orchestrator.endpoints.hf_calls import ApiTimeouts
+    from orchestrator.endpoints.api_calls import ApiTimeouts
     from orchestrator.endpoints.hf_spec import Hardware
 
 _CONFLICTS = 3  # times that a change is tried again because another one is still in progress

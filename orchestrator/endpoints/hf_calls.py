@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,10 +22,10 @@ from orchestrator.domain.errors import (
     OutOfCredit,
     UsageError,
 )
-from orchestrator.domain.policy import Backoff
 from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
 from orchestrator.domain.urls import is_loopback
+from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, until_answered
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.wires import failures
@@ -45,15 +44,6 @@ _HUB_URL = "https://huggingface.co"
 _MOST_BYTES = 16_000_000  # of an answer; the list of all hardware is about 100,000 bytes
 _MOST_OF_LINE = 100_000  # bytes of a log line; a longer line is split
 _TRANSIENT_4XX = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-
-
-@dataclass(frozen=True, slots=True)
-class ApiTimeouts:
-    """Seconds for one try of a call, and for all its tries together, including the pauses between them."""
-
-    one: float = 10.0
-    whole: float = 30.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.25, cap=5.0))
 
 
 API_TIMEOUTS = ApiTimeouts()
@@ -81,14 +71,6 @@ class Account:
 
     name: str
     organizations: tuple[str, ...]
-
-
-class _Trouble(Exception):
-    """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait."""
-
-    def __init__(self, said: str, wait: float | None = None) -> None:
-        super().__init__(said)
-        self.wait = wait
 
 
 class Calls:
@@ -175,25 +157,20 @@ class Calls:
         conflicts: int = 0,
     ) -> T:
         """Return what `read` makes of the answer. `conflicts`: how often to try again while another change goes on."""
-        timeouts, tried, last = self.timeouts, 0, "no answer"
-        with anyio.move_on_after(timeouts.whole):
-            while tries is None or tried < tries:
-                tried += 1
-                wait = None
-                try:
-                    return await self._try(method, url, read, params, body)
-                except Declined as declined:
-                    if not declined.conflict or tried > conflicts:
-                        raise Declined(f"{method} {url}", declined.status, declined.said, tried) from None
-                except _Trouble as trouble:
-                    last, wait = self.secrets.hidden_in(str(trouble)), trouble.wait
-                    self._warn_if_unreachable(trouble, last)
-                pause = timeouts.backoff.delay(tried, random.random())
-                await anyio.sleep(max(pause, wait or 0.0))
-        raise EndpointSilent(
-            f"{method} {url}: no proper answer in {tried} tries, the last one: {last}; "
-            "run the same command again when the service answers"
-        )
+
+        async def one_try(number: int) -> T:
+            try:
+                return await self._try(method, url, read, params, body)
+            except Declined as declined:
+                if declined.conflict and number <= conflicts:
+                    raise Trouble(str(declined)) from declined
+                raise Declined(f"{method} {url}", declined.status, declined.said, number) from None
+            except Trouble as trouble:
+                hidden = self.secrets.hidden_in(str(trouble))
+                self._warn_if_unreachable(trouble, hidden)
+                raise Trouble(hidden, trouble.wait) from None
+
+        return await until_answered(f"{method} {url}", one_try, self.timeouts, tries=tries)
 
     async def _try(
         self,
@@ -223,15 +200,15 @@ class Calls:
                     unread.pop_all()  # the caller goes on reading a log
                     return answer
         except TimeoutError as error:
-            raise _Trouble(f"nothing within {self.timeouts.one:g} s") from error
+            raise Trouble(f"nothing within {self.timeouts.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
+            raise Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
         except RecursionError as error:  # JSON nested deeper than Python shows in a message
-            raise _Trouble("a malformed answer: it is nested too deeply") from error
+            raise Trouble("a malformed answer: it is nested too deeply") from error
         except ValueError as error:
-            raise _Trouble(f"a malformed answer: {error}") from error
+            raise Trouble(f"a malformed answer: {error}") from error
 
-    def _warn_if_unreachable(self, trouble: _Trouble, message: str) -> None:
+    def _warn_if_unreachable(self, trouble: Trouble, message: str) -> None:
         """Warn at once, but only once, of what waiting may not fix: a name that does not resolve, an unknown proxy."""
         if not self._unreachable_reported and failures.why_not_connected(trouble.__cause__ or trouble) is not None:
             self._unreachable_reported = True
@@ -245,7 +222,7 @@ class Calls:
         content, _ = await beginning(response, _MOST_BYTES)
         said = self.secrets.hidden_in(failures.words(content))
         if status in _TRANSIENT_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _Trouble(f"{status} ({said})", failures.retry_after(response.headers))
+            raise Trouble(f"{status} ({said})", failures.retry_after(response.headers))
         raise self._refusal(call, status, said)
 
     def _refusal(self, call: str, status: int, said: str) -> OrchestratorError:

@@ -26,7 +26,7 @@ from orchestrator.endpoints import (
     hf_job_control,
     huggingface,
 )
-from orchestrator.endpoints.hf_calls import ApiTimeouts
+from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.testing import BilledEndpointConformance, EndpointConformance
 from orchestrator.wires import RawJsonWire
 from tests.endpoints.test_command import Rig

@@ -14,7 +14,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointRefused, EndpointSilent, UsageError
 from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.endpoints import HuggingFaceJobEndpoint, endpoint_from, hf_calls, hf_job_control
-from orchestrator.endpoints.hf_calls import ApiTimeouts
+from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_job_control import JobGroup
 from orchestrator.endpoints.hf_jobs_api import LABEL, REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.testing.endpoints import until_awake

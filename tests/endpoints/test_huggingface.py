@@ -29,8 +29,9 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_calls, huggingface
+from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_calls import ApiTimeouts, Declined
+from orchestrator.endpoints.hf_calls import Declined
 from orchestrator.endpoints.hf_spec import Description, price_in
 from orchestrator.endpoints.hf_token import find_token
 from orchestrator.ports import Endpoint

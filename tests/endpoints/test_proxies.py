@@ -13,8 +13,8 @@ from orchestrator import Policy
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError, RequestFailed
 from orchestrator.domain.notification import Event, Notification, NotificationFailed
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_calls import ApiTimeouts
 from orchestrator.endpoints.reach import served_models, why_silent
 from orchestrator.hooks.webhook import Webhook
 

@@ -25,8 +25,8 @@ from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, OrchestratorError, RequestFailed
 from orchestrator.domain.report_json import as_json
 from orchestrator.endpoints import HttpEndpoint
+from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_calls import ApiTimeouts
 from orchestrator.endpoints.hf_spec import Hardware
 from orchestrator.engine.asking.parse import stored
 from orchestrator.engine.progress import Progress

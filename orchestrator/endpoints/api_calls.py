@@ -1,0 +1,56 @@
+"""Repeating the call of a provider's API until it is answered or its time is up."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from orchestrator.domain.errors import EndpointSilent
+from orchestrator.domain.policy import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTimeouts:
+    """Seconds for one try of a call, and for all its tries together, including the pauses between them."""
+
+    one: float = 10.0
+    whole: float = 30.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.25, cap=5.0))
+
+
+class Trouble(Exception):
+    """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait."""
+
+    def __init__(self, said: str, wait: float | None = None) -> None:
+        super().__init__(said)
+        self.wait = wait
+
+
+async def until_answered(
+    call: str, one_try: Callable[[int], Awaitable[T]], timeouts: ApiTimeouts, *, tries: int | None = None
+) -> T:
+    """Return what `one_try`, which gets its number, returns; it raises `Trouble` if another one may help.
+
+    Raises `EndpointSilent` when the time or the tries are up.
+    """
+    tried, last = 0, "no answer"
+    with anyio.move_on_after(timeouts.whole):
+        while tries is None or tried < tries:
+            tried += 1
+            try:
+                return await one_try(tried)
+            except Trouble as trouble:
+                last, wait = str(trouble), trouble.wait
+            await anyio.sleep(max(timeouts.backoff.delay(tried, random.random()), wait or 0.0))
+    raise EndpointSilent(
+        f"{call}: no proper answer in {tried} tries, the last one: {last}; "
+        "run the same command again when the service answers"
+    )
