@@ -29,8 +29,9 @@ from orchestrator.endpoints import LocalEndpoint, TransformersServe
 from orchestrator.engine.asking.effort import Effort
 from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.asking.in_flight import InFlight
+from orchestrator.engine.asking.leased_items import open_work_queue
 from orchestrator.engine.asking.run_controls import RunControls
-from orchestrator.engine.asking.work_queue import RunContext, open_work_queue
+from orchestrator.engine.asking.work_queue import RunContext
 from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.awake.tenant import Tenant

@@ -9,7 +9,7 @@ From run to settle, top down:
     asking/fanout       sends many requests at once (concurrency) as long as the endpoint may be asked (throttle)
     asking/attempts     makes one request, halves it if it is refused as a whole, judges each item (`domain/verdict.py`)
     asking/breaker      holds back failures in a row until it is known whether the endpoint is at fault
-    asking/work_queue   leases items from the ledger, hands them out, and settles their outcomes in the ledger
+    asking/work_queue   hands out items, which `leased_items` leases from the ledger; `commits` settles their outcomes
     run/deliver         writes the output, in input order; run/notifier then notifies the hooks
 
 `stop.Stop` is passed down through all of these, and events come up (`events.Events`). `daemon/` executes queued runs

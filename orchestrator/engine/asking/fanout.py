@@ -115,7 +115,7 @@ class _FanOut:
         """Load requests that an earlier process got answered: they also show whether the endpoint is down."""
         work, outage = self._queue.work, self._effort.outage
         if outage.known is None and work.progress.settled:
-            outage.recall(await work.store.items.answered(work.run_id, KNOWN))
+            outage.recall(await self._queue.answered(KNOWN))
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

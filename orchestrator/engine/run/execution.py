@@ -43,7 +43,8 @@ from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
 from orchestrator.engine.asking.breaker import BreakerTripped
 from orchestrator.engine.asking.effort import Effort
 from orchestrator.engine.asking.in_flight import InFlight
-from orchestrator.engine.asking.work_queue import RunContext, WorkQueue, open_work_queue
+from orchestrator.engine.asking.leased_items import open_work_queue
+from orchestrator.engine.asking.work_queue import RunContext, WorkQueue
 from orchestrator.engine.awake.awake import Awake, awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor
 from orchestrator.engine.awake.linger import is_wanted, linger

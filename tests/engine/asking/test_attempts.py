@@ -16,7 +16,8 @@ from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKin
 from orchestrator.domain.run import Spec
 from orchestrator.engine.asking.breaker import BreakerTripped
 from orchestrator.engine.asking.concurrency import CANARY
-from orchestrator.engine.asking.work_queue import Demand, RunContext, open_work_queue
+from orchestrator.engine.asking.leased_items import open_work_queue
+from orchestrator.engine.asking.work_queue import Demand, RunContext
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group

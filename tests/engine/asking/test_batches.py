@@ -12,7 +12,8 @@ from orchestrator import Job, Policy
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec, Tokens
-from orchestrator.engine.asking.work_queue import RunContext, WorkQueue
+from orchestrator.engine.asking.leased_items import LeasedItems
+from orchestrator.engine.asking.work_queue import RunContext
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -179,8 +180,8 @@ async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens
     plan = await store.snapshots.ingest(taken.id, taken.job_id, 0, [[twin] for twin in twins])
     await store.snapshots.mark_same(taken.id, [(1, 0)])
     await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
-    queue = WorkQueue(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
-    first, second = await store.items.lease(taken.id, me, 2)
+    queue = LeasedItems(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
+    first, second = await queue._leases.more(2)
     noted: list[list[Settlement]] = []
     await queue._take_in([first])
     async with anyio.create_task_group() as group:
@@ -188,7 +189,7 @@ async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens
         await anyio.wait_all_tasks_blocked()  # it has been received, but not committed yet
         group.start_soon(queue._take_in, [second])
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(queue.keep_settling)
+        group.start_soon(queue.commits.keep_committing)
         await queue.settle([])
         group.cancel_scope.cancel()
     assert (await store.views.counts(taken.id, 2)).completed == 2
