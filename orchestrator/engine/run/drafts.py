@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
+from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json
 from orchestrator.store.snapshots import NewItem
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.job import Job
 
 _NOTHING_READABLE = "no row can be read: check that it is the right file, and the source for its format"
-# we serialize dataclasses ourselves: a `File` is one, and is not represented by its fields
-_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
-_SORTED = _JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no difference
 
 
 @dataclass(slots=True)
@@ -44,7 +40,7 @@ class DraftMaker:
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
         self.source = job.source.describe()
         self._render = Renderer(job.request)
-        self._shape = hashlib.blake2b(exact_json.dumps(identity, _as_stored, _SORTED), digest_size=16)
+        self._shape = hashlib.blake2b(exact_json.dumps(identity, as_stored, SORTED), digest_size=16)
         self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
         self._keep = [name for name in job.kept if name != "id"]
         self._keeps_id = "id" in job.kept
@@ -80,7 +76,7 @@ class DraftMaker:
             kept = self._kept(row)
             if why is None:
                 rendered = self._render(row.columns)
-                request, sent, hashed = _body(rendered)
+                request, sent, hashed = request_json(rendered)
                 portable = sent if self._dedupe and not drawn_by_chance(rendered) else None
         except MissingColumn as error:
             why = str(error)
@@ -109,43 +105,20 @@ class DraftMaker:
             kept["id"] = row.columns["id"]
         elif row.given_id is not None:
             kept["id"] = row.given_id
-        return exact_json.dumps(kept, _plain, _JSON).decode() if kept else None
+        return exact_json.dumps(kept, _plain, JSON).decode() if kept else None
 
 
 def _hash_of(sent: bytes) -> bytes:
     return hashlib.blake2b(sent, digest_size=16).digest()
 
 
-def stored(request: object) -> bytes:
-    """Return a request as the ledger stores it. Raises `TypeError` if it cannot be one."""
-    return exact_json.dumps(request, _as_stored, _JSON)
-
-
-def _body(request: object) -> tuple[bytes, bytes, bytes]:
-    """Return the request as stored and sent; with files by content instead of path; and the latter as hashed."""
-    sent = portable = stored(request)
-    if b'"$file"' in sent:
-        portable = exact_json.dumps(request, _by_content, _JSON)
-    return sent, portable, exact_json.dumps(request, _by_content, _SORTED) if b"{" in portable else portable
-
-
 def _content(row: Row) -> bytes:
     """Return the row's own columns as bytes, for an id or a hash, even if JSON cannot represent them."""
     columns = {name: value for name, value in row.columns.items() if name not in row.from_path}
     try:
-        return exact_json.dumps(columns, _plain, _SORTED)
+        return exact_json.dumps(columns, _plain, SORTED)
     except TypeError:
         return repr(sorted(columns.items(), key=str)).encode(errors="backslashreplace")
-
-
-def _as_stored(value: object) -> object:
-    return value.as_json() if isinstance(value, File) else _as_object(value)
-
-
-def _by_content(value: object) -> object:
-    if isinstance(value, File):
-        return {"$file": value.sha256, "content_type": value.content_type}
-    return _as_object(value)
 
 
 def _plain(value: object) -> object:
@@ -153,13 +126,6 @@ def _plain(value: object) -> object:
     if isinstance(value, File):
         return value.path
     try:
-        return _as_object(value)
+        return as_object(value)
     except TypeError:
         return str(value)
-
-
-def _as_object(value: object) -> object:
-    """Return a dataclass of the job as a dictionary."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in fields(value)}
-    raise TypeError(f"a request cannot contain a {type(value).__name__}")

@@ -7,7 +7,7 @@ import json
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.engine.run.drafts import stored
+from orchestrator.engine.asking.request_json import stored_request
 from orchestrator.ports import ReadsTexts
 from orchestrator.version import __version__
 
@@ -32,7 +32,7 @@ def made_as(job: Job, identity: Mapping[str, object]) -> str | None:
         return None
     shape = hashlib.sha256(json.dumps([__version__, source.reads_as, job.kept, job.policy.dedupe]).encode())
     try:
-        shape.update(stored(job.request) + b"\n" + stored(identity))
+        shape.update(stored_request(job.request) + b"\n" + stored_request(identity))
     except TypeError:  # nor can a request be made
         return None
     return shape.hexdigest()
