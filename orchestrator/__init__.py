@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from orchestrator.api.connection import arun, connect, run
     from orchestrator.api.result import Result
     from orchestrator.api.run_summary import RunSummary
+    from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Backoff, Policy
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
+    from orchestrator.ports import Ask, Conversation
     from orchestrator.version import __version__
 
 # Imported on first use, also because the command imports this package before it has set up its handling of Ctrl-C.
@@ -21,10 +23,13 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
     __getattr__, __dir__ = words(
         __name__,
         {
+            "Ask": "orchestrator.ports",
             "Backoff": "orchestrator.domain.policy",
+            "Conversation": "orchestrator.ports",
             "Cron": "orchestrator.domain.schedule",
             "Job": "orchestrator.job",
             "Policy": "orchestrator.domain.policy",
+            "RequestFailed": "orchestrator.domain.errors",
             "Result": "orchestrator.api.result",
             "RunSummary": "orchestrator.api.run_summary",
             "Webhook": "orchestrator.hooks.webhook",
@@ -37,10 +42,13 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
     )
 
 __all__ = [
+    "Ask",
     "Backoff",
+    "Conversation",
     "Cron",
     "Job",
     "Policy",
+    "RequestFailed",
     "Result",
     "RunSummary",
     "Webhook",

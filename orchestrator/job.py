@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,12 @@ from orchestrator.own_code import own_code
 from orchestrator.ports import Endpoint, Hook, ReadsResults, Sink, Source, WritesFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
 _NAME = re.compile(r"[A-Za-z][\w.-]*")  # a job's name
+_ROUTE_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
+_ONLY_ROUTE = "endpoint"  # the name of the route of a rollout that has one endpoint, or one list of them
+_REQUEST = "{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,14 @@ class Weighted:
             raise TypeError(f"endpoint={self.endpoint!r} is not an endpoint; see `orchestrator.endpoints`")
         if not self.weight > 0:
             raise ValueError(f"an endpoint's weight must be above 0, not {self.weight!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A name under which a rollout asks, and the equivalent endpoints that answer. The first one is its identity."""
+
+    name: str
+    endpoints: tuple[Weighted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +75,18 @@ class Job:
     `after`, `after_end`: the name of a job, or several. A queued run of this job waits for the success, or for any end,
     of the run that is that job's latest when this one is queued, as with `submit --after JOB`; docs/queue.md.
     `keep`: the columns of the input that are kept beside the answers of a job without a sink. A sink has its own.
+    `rollout`: an async function of a row and an `Ask`, with which it makes any number of requests; what it returns is
+    the output. `endpoint` is then one of the above, or a mapping of such by the names for `ask(..., to=NAME)`, of which
+    the first is the default. It replaces `request`, `parse` and `fallback`; docs/rollouts.md.
     """
 
     name: str
     source: Source
-    endpoint: Endpoint | Sequence[Endpoint | Weighted]
+    endpoint: (
+        Endpoint | Sequence[Endpoint | Weighted] | Mapping[str, Endpoint | Weighted | Sequence[Endpoint | Weighted]]
+    )
     sink: Sink | None = None
-    request: RequestMaker = "{text}"
+    request: RequestMaker = _REQUEST
     parse: Callable[[Any], object] | None = None  # the type of an answer depends on the endpoint
     policy: Policy = field(default_factory=Policy)
     fallback: Endpoint | None = None
@@ -82,15 +98,16 @@ class Job:
     after: str | Sequence[str] = ()
     after_end: str | Sequence[str] = ()
     keep: Sequence[str] = ()
-    endpoints: tuple[Weighted, ...] = field(init=False, repr=False)
+    rollout: Callable[[Any, Any], Awaitable[object]] | None = None  # users annotate the row as they like
+    endpoints: tuple[Weighted, ...] = field(init=False, repr=False)  # of all routes
+    routes: tuple[Route, ...] = field(init=False, repr=False)  # just one, unless `endpoint` is a mapping
     finish_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     failure_hooks: tuple[Hook, ...] = field(init=False, repr=False)
     waits_for: tuple[tuple[str, bool], ...] = field(init=False, repr=False)  # names of jobs; True means any end
 
     def __post_init__(self) -> None:
-        given = self.endpoint if isinstance(self.endpoint, Sequence) else [self.endpoint]
-        weighted = [one if isinstance(one, Weighted) else Weighted(one) for one in given]
-        object.__setattr__(self, "endpoints", tuple(weighted))
+        object.__setattr__(self, "routes", _routes(self.endpoint))
+        object.__setattr__(self, "endpoints", tuple(one for route in self.routes for one in route.endpoints))
         object.__setattr__(self, "finish_hooks", _hooks("on_finish", self.on_finish))
         object.__setattr__(self, "failure_hooks", _hooks("on_failure", self.on_failure))
         waits_for = [(name, False) for name in _names("after", self.after)]
@@ -104,6 +121,7 @@ class Job:
             raise TypeError(f"source={self.source!r} is not a source; see `orchestrator.sources`")
         self._check_sink()
         self._check_endpoints()
+        self._check_rollout()
         if self.name in {name for name, _ in self.waits_for}:
             raise ValueError(
                 f"job {self.name!r} cannot wait for itself; its runs are executed one after another anyway"
@@ -138,6 +156,24 @@ class Job:
         if self.policy.fallback_below and self.fallback is None:
             raise ValueError("policy.fallback_below needs a fallback= endpoint in the job")
 
+    def _check_rollout(self) -> None:
+        if self.rollout is None:
+            if isinstance(self.endpoint, Mapping):
+                raise ValueError("endpoint= names endpoints for a rollout: give rollout=, or a list of endpoints")
+            if self.policy.item_timeout is not None:
+                raise ValueError("policy.item_timeout needs a rollout= in the job; policy.timeout limits a request")
+            return
+        if not _is_rollout(self.rollout):
+            raise TypeError(f"rollout={self.rollout!r} is not an async function of two arguments, a row and `ask`")
+        unused = [name for name in ("parse", "fallback") if getattr(self, name) is not None]
+        unused += ["request"] if self.request != _REQUEST else []
+        unused += ["policy.parse_attempts"] if self.policy.parse_attempts > 1 else []
+        if unused:
+            raise ValueError(
+                f"a job with a rollout has no use for {', '.join(unused)}: "
+                "the function makes its requests and its output, and names its endpoints"
+            )
+
     @property
     def endpoint_names(self) -> frozenset[str]:
         """The names of all endpoints, including the fallback."""
@@ -155,8 +191,18 @@ class Job:
         return None if self.sink is None else self.sink.describe()
 
     def identity(self) -> Mapping[str, object]:
-        """Return everything about the endpoint that affects an answer. May read files."""
-        return self.endpoints[0].endpoint.identity(self.policy)
+        """Return everything that affects an answer besides the request: the endpoint, or the rollout and its routes.
+
+        May read files.
+        """
+        if self.rollout is None:
+            return self.endpoints[0].endpoint.identity(self.policy)
+        routes = {route.name: route.endpoints[0].endpoint.identity(self.policy) for route in self.routes}
+        return {"rollout": fingerprint_of(self.rollout), "routes": routes}
+
+    def renderer(self) -> Callable[[Mapping[str, object]], object]:
+        """Return the function that makes an item's request from the columns of its row; for a rollout, these are it."""
+        return Renderer(self.request) if self.rollout is None else dict
 
     def fingerprint(self, identity: Mapping[str, object], limit: int | None) -> str:
         """Return the hex SHA-256 of everything that affects what a run asks and delivers."""
@@ -170,6 +216,37 @@ class Job:
                 ordered
             ]  # the order of keys matters: requests have the template's order, and a run keeps them as they are
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _routes(endpoint: object) -> tuple[Route, ...]:
+    """Return the endpoints that a job was given by name. Raises `ValueError` for a name that cannot be one."""
+    if not isinstance(endpoint, Mapping):
+        return (Route(_ONLY_ROUTE, _weighted(endpoint)),)
+    for name, given in endpoint.items():
+        if not isinstance(name, str) or not _ROUTE_NAME.fullmatch(name):
+            raise ValueError(
+                f"a name in endpoint= must begin with a letter and have only letters, digits, '-' and '_': {name!r}"
+            )
+        if isinstance(given, Sequence) and not given:
+            raise ValueError(f"endpoint= has no endpoint for {name!r}")
+    return tuple(Route(name, _weighted(given)) for name, given in endpoint.items())
+
+
+def _weighted(given: Any) -> tuple[Weighted, ...]:
+    some = given if isinstance(given, Sequence) else [given]
+    return tuple(one if isinstance(one, Weighted) else Weighted(one) for one in some)
+
+
+def _is_rollout(function: object) -> bool:
+    if not callable(function):
+        return False
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(type(function).__call__):
+        return False
+    try:
+        inspect.signature(function).bind("row", "ask")
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _needs_run(sink: Sink) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 class JobSpec:
     """A `Job` as JSON (docs/job_spec.md). It never contains a secret, and refers to files for Python objects.
 
-    A source, a sink, an endpoint, a wire or a hook has a `kind` and settings; `endpoints` also have a `weight`.
+    A source, a sink, an endpoint, a wire or a hook has a `kind` and settings; `endpoints` also have a `weight`, and in
+    a job with a `rollout` perhaps `as`, the name under which it asks them.
     Instead of one of these, or of a setting, `{"python": {"file": ..., "name": ...}}` refers to an object in a Python
     file by its attribute path. Omitted settings have their defaults. `JobSpec.of(job)` and `spec.job()` are inverse.
     """
@@ -53,6 +55,7 @@ class JobSpec:
     after: tuple[str, ...] = ()
     after_end: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    rollout: Form | None = None
 
     @classmethod
     def of(cls, job: Job) -> JobSpec:
@@ -78,6 +81,7 @@ class JobSpec:
             after=tuple(name for name, any_end in job.waits_for if not any_end),
             after_end=tuple(name for name, any_end in job.waits_for if any_end),
             keep=tuple(job.keep),
+            rollout=None if job.rollout is None else _reference(job.rollout, ["rollout"], "is a function"),
         )
 
     @classmethod
@@ -113,18 +117,17 @@ class JobSpec:
         Raises `UsageError`, one line that begins with `where`, if the job cannot be created.
         """
         find = _Objects().find
-        names = [f"{where}: endpoints[{number}]" for number in range(len(self.endpoints))]
-        given = [_weighted(form, name, find) for form, name in zip(self.endpoints, names, strict=True)]
-        alone = given[0].endpoint if len(given) == 1 and given[0].weight == 1 else given
+        endpoint = _read_endpoints(self.endpoints, f"{where}: endpoints", find)
         settings: dict[str, object] = {
             "source": SOURCES.read(self.source, f"{where}: source", find),
             "sink": None if self.sink is None else SINKS.read(self.sink, f"{where}: sink", find),
-            "endpoint": alone,
+            "endpoint": endpoint,
             "fallback": None if self.fallback is None else ENDPOINTS.read(self.fallback, f"{where}: fallback", find),
             "request": checked(object, self.request, f"{where}: request", find),
             "parse": None if self.parse is None else _function(self.parse, f"{where}: parse", find),
             "policy": made(Policy, self.policy, f"{where}: policy", find),
             "schedule": None if self.schedule is None else made(Cron, self.schedule, f"{where}: schedule", find),
+            "rollout": None if self.rollout is None else _function(self.rollout, f"{where}: rollout", find),
             "on_finish": _read_hooks(self.on_finish, f"{where}: on_finish", find),
             "on_failure": _read_hooks(self.on_failure, f"{where}: on_failure", find),
         }
@@ -161,15 +164,23 @@ def _request(request: RequestMaker, write: Writer) -> object:
 
 
 def _endpoints(job: Job, write: Writer) -> Iterator[Form]:
-    if not isinstance(job.endpoint, list | tuple):
-        yield write.kind(ENDPOINTS, job.endpoint, ["endpoint"])
+    if not isinstance(job.endpoint, Mapping):
+        yield from _endpoints_of(job.endpoint, ["endpoint"], write)
         return
-    for number, one in enumerate(job.endpoint):
-        if isinstance(one, Weighted):
-            form = write.kind(ENDPOINTS, one.endpoint, ["endpoint", str(number), "endpoint"])
-            yield {**form, **({"weight": one.weight} if one.weight != 1 else {})}
-        else:
-            yield write.kind(ENDPOINTS, one, ["endpoint", str(number)])
+    for name, given in job.endpoint.items():
+        for form in _endpoints_of(given, ["endpoint", name], write):
+            yield {**form, "as": name}
+
+
+def _endpoints_of(given: object, path: list[str], write: Writer) -> Iterator[Form]:
+    if isinstance(given, list | tuple):
+        for number, one in enumerate(given):
+            yield from _endpoints_of(one, [*path, str(number)], write)
+    elif isinstance(given, Weighted):
+        form = write.kind(ENDPOINTS, given.endpoint, [*path, "endpoint"])
+        yield {**form, **({"weight": given.weight} if given.weight != 1 else {})}
+    else:
+        yield write.kind(ENDPOINTS, given, path)
 
 
 def _hooks(hooks: Sequence[Hook], write: Writer, attribute: str) -> tuple[Form, ...]:
@@ -227,6 +238,8 @@ def _walk(value: object, path: str) -> object:
     for step in path.split("."):
         if step.isdecimal() and isinstance(value, list | tuple):
             value = value[int(step)] if int(step) < len(value) else None
+        elif isinstance(value, Mapping):
+            value = value.get(step)
         else:
             value = getattr(value, step, None)
     return value
@@ -266,8 +279,27 @@ def _function(form: Form, where: str, find: Find) -> object:
     return find(form, where)
 
 
-def _weighted(form: Form, where: str, find: Find) -> Weighted:
-    settings = dict(form)
+def _read_endpoints(forms: Sequence[Form], where: str, find: Find) -> object:
+    """Return what a job takes as its endpoint: one, a list, or a mapping of lists by the names of routes."""
+    settings = [dict(form) for form in forms]
+    names = [checked(str | None, one.pop("as", None), f"{where}[{n}]: as") for n, one in enumerate(settings)]
+    given = [_weighted(one, f"{where}[{number}]", find) for number, one in enumerate(settings)]
+    if set(names) <= {None}:
+        return _as_declared(given)
+    if None in names:
+        raise UsageError(f"{where}[{names.index(None)}]: 'as' is missing, and other endpoints have it")
+    return {
+        name: _as_declared([one for one, route in zip(given, names, strict=True) if route == name]) for name in names
+    }
+
+
+def _as_declared(weighted: Sequence[Weighted]) -> object:
+    """Return endpoints in the simplest form that a job takes."""
+    given = [one.endpoint if one.weight == 1 else one for one in weighted]
+    return given[0] if len(given) == 1 else given
+
+
+def _weighted(settings: dict[str, object], where: str, find: Find) -> Weighted:
     weight = checked(float, settings.pop("weight", 1.0), f"{where}: weight")
     endpoint: Endpoint = ENDPOINTS.read(settings, where, find)
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[1] / "docs"
 _HEADING = re.compile(r"^### (`.*)$", re.MULTILINE)
-ANSWERS = {"Result", "RunSummary"}  # what the Python API returns
+ANSWERS = {"Result", "RunSummary", "RequestFailed"}  # what the Python API returns or raises
 _ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", re.MULTILINE)
 
 

@@ -1,20 +1,27 @@
-"""What a job file may say about the jobs that its job waits for, and what that does not affect."""
+"""What a job file may say about the jobs that its job waits for, and about rollouts and their endpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator import Job, Policy, Weighted
+from orchestrator.engine.run.snapshot import Snapshot
+from orchestrator.sources import IterableSource
 from tests.engine.scripted import Scripted, job_of
+from tests.snapshots import items_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from orchestrator import Job
+    from orchestrator import Ask
 
 
 @pytest.fixture
@@ -53,3 +60,110 @@ def test_an_invalid_job_name_is_refused(job: Job, field: str, wrong: object) -> 
 def test_a_job_does_not_wait_for_itself(job: Job) -> None:
     with pytest.raises(ValueError, match="'scripted' cannot wait for itself"):
         replace(job, after_end=("prepare", "scripted"))
+
+
+async def rollout(row: Mapping[str, Any], ask: Ask) -> object:
+    return await ask(row["text"])
+
+
+async def other_rollout(row: Mapping[str, Any], ask: Ask) -> object:
+    return await ask(row["text"], to="judge")
+
+
+class Rolls:
+    async def __call__(self, row: Mapping[str, Any], ask: Ask) -> object:
+        return await ask(row["text"])
+
+
+def with_rollout(endpoint: Any, function: Any = rollout, **more: Any) -> Job:
+    return Job("rolls", IterableSource([{"text": "a"}, {"text": "a"}]), endpoint, rollout=function, **more)
+
+
+def test_a_rollout_has_named_endpoints_of_which_the_first_of_each_name_is_its_identity() -> None:
+    writer, judge, second = Scripted(model="large"), Scripted(name="judge", model="small"), Scripted(name="second")
+    job = with_rollout({"writer": writer, "the-judge": [judge, Weighted(second, 2)]})
+    assert [(route.name, [one.endpoint for one in route.endpoints]) for route in job.routes] == [
+        ("writer", [writer]),
+        ("the-judge", [judge, second]),
+    ]
+    assert job.routes[1].endpoints[1].weight == 2
+    assert [one.endpoint for one in job.endpoints] == [writer, judge, second]
+    assert job.endpoint_names == {"scripted", "judge", "second"}
+    policy = job.policy
+    assert job.identity()["routes"] == {"writer": writer.identity(policy), "the-judge": judge.identity(policy)}
+    alone = with_rollout([judge, second])
+    assert [len(route.endpoints) for route in alone.routes] == [2]
+    assert alone.identity()["routes"] == {"endpoint": judge.identity(policy)}
+
+
+def test_an_edited_rollout_is_another_identity_and_takes_over_no_row() -> None:
+    one, other = with_rollout(Scripted()), with_rollout(Scripted(), other_rollout)
+    assert one.identity() != other.identity()
+    hashes = [{item.hash for item in items_in(Snapshot(job, job.identity(), None))} for job in (one, other)]
+    assert not set.intersection(*hashes)
+
+
+def test_the_request_of_a_rollouts_item_is_its_row_and_rows_do_not_share_answers() -> None:
+    rows = [{"text": "a", "id": "1", "n": 2}, {"text": "a", "id": "1", "n": 2}, {"text": "b", "n": Decimal(1)}]
+    job = replace(with_rollout(Scripted()), source=IterableSource(rows))
+    items = list(items_in(Snapshot(job, job.identity(), None)))
+    assert [item.request for item in items[:2]] == ['{"text":"a","id":"1","n":2}'] * 2
+    assert [item.shares for item in items] == [None] * 3
+    assert items[2].request is None
+    assert str(items[2].unreadable).startswith("no request could be made: TypeError: ")
+
+
+@pytest.mark.parametrize("function", [rollout, Rolls(), partial(other_rollout)])
+def test_a_rollout_is_any_async_callable_of_a_row_and_ask(function: Callable[..., Any]) -> None:
+    assert with_rollout(Scripted(), function).rollout is function
+
+
+async def _of_one(row: object) -> object:
+    return row
+
+
+def _plain(_row: object, _ask: object) -> object:
+    return None
+
+
+@pytest.mark.parametrize("function", [_of_one, _plain, "rollout", Rolls, 7])
+def test_anything_else_is_refused_as_a_rollout(function: object) -> None:
+    with pytest.raises(TypeError, match=r"is not an async function of two arguments, a row and `ask`$"):
+        with_rollout(Scripted(), function)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"request": {"inputs": "{text}"}}, "request"),
+        ({"parse": str}, "parse"),
+        ({"fallback": Scripted(name="other"), "policy": Policy(fallback_below=3)}, "fallback"),
+        ({"parse": str, "request": str, "policy": Policy(parse_attempts=2)}, "parse, request, policy.parse_attempts"),
+    ],
+)
+def test_what_a_rollout_replaces_is_refused_beside_it(more: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=f"^a job with a rollout has no use for {named}: "):
+        with_rollout(Scripted(), **more)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ({}, "a job needs an endpoint"),
+        ({"writer": []}, "endpoint= has no endpoint for 'writer'"),
+        ({"the judge": Scripted()}, "must begin with a letter .*: 'the judge'"),
+        ({"7": Scripted()}, "must begin with a letter .*: '7'"),
+        ({7: Scripted()}, "must begin with a letter .*: 7"),
+        ({"a": Scripted(), "b": Scripted()}, "need different names, not scripted, scripted"),
+    ],
+)
+def test_names_of_endpoints_that_cannot_be_are_refused(endpoint: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_rollout(endpoint)
+
+
+def test_named_endpoints_and_a_time_limit_for_items_need_a_rollout(job: Job) -> None:
+    with pytest.raises(ValueError, match="names endpoints for a rollout: give rollout=, or a list"):
+        replace(job, endpoint={"writer": Scripted()})
+    with pytest.raises(ValueError, match=r"policy.item_timeout needs a rollout="):
+        replace(job, policy=Policy(item_timeout=5))

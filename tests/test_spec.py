@@ -313,6 +313,8 @@ def policy() -> Policy:
         max_attempts=2,
         rate_limit_attempts=3,
         parse_attempts=2,
+        max_asks=8,
+        item_timeout=9.0,
         backoff=Backoff(0.25, 3.0, 9.5),
         requests_per_minute=60,
         tokens_per_minute=1e6,
@@ -336,6 +338,10 @@ def policy() -> Policy:
     )
 
 
+def without_rollout(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, item_timeout=None)
+
+
 def test_every_kind_with_every_field_survives_a_round_trip(folder: Path) -> None:
     values = every_value()
     for kinds, some in values.items():
@@ -357,7 +363,7 @@ def test_every_kind_with_every_field_survives_a_round_trip(folder: Path) -> None
             **json.loads(json.dumps(wire.identity)),
         }
     for endpoint in values[ENDPOINTS]:
-        before = job_with(endpoint=endpoint, policy=policy(), fallback=HttpEndpoint("http://other/"))
+        before = job_with(endpoint=endpoint, policy=without_rollout(policy()), fallback=HttpEndpoint("http://other/"))
         job = again(before)
         assert JobSpec.of(job) == JobSpec.of(before)
         identities = [json.dumps(one.identity()) for one in (job, before)]
@@ -373,7 +379,7 @@ def test_every_field_of_a_job_survives_a_round_trip(folder: Path) -> None:
         endpoint=[HttpEndpoint(URL), Weighted(HttpEndpoint("http://b/"), 2.5)],
         fallback=HttpEndpoint("http://c/"),
         request={"b": "{text}", "a": [1, None, {"x": "{n}"}]},
-        policy=policy(),
+        policy=without_rollout(policy()),
         schedule=Cron("5 4 * * *", "Europe/Paris", "allow", "all", "2h", 5),
         incremental=True,
         allow_empty=True,
@@ -505,6 +511,59 @@ def test_python_objects_and_secrets_refer_to_the_job_file(folder: Path) -> None:
         match=r"^run 7: endpoints\[0\]: url is job.endpoint.0.url in .*objects.py, and there is no such file",
     ):
         spec.job("run 7")
+
+
+WITH_ROLLOUT = """
+from orchestrator import Job, Weighted
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.sources import JsonlSource
+
+async def answer(row, ask):
+    return await ask(row["text"], to="the-judge")
+
+job = Job(
+    "answers",
+    JsonlSource("in.jsonl"),
+    {
+        "writer": HttpEndpoint("http://a/?api_key=abcdefgh"),
+        "the-judge": [HttpEndpoint("http://b/"), Weighted(HttpEndpoint("http://c/?api_key=abcdefgh"), 2.0)],
+    },
+    rollout=answer,
+)
+"""
+
+
+def test_a_rollout_and_its_named_endpoints_survive_a_round_trip(folder: Path) -> None:
+    file = folder / "rollout.py"
+    file.write_text(WITH_ROLLOUT)
+    job = load_job(file)
+    spec = JobSpec.of(job)
+
+    def at(name: str) -> dict[str, object]:
+        return {"python": {"file": str(file), "name": name}}
+
+    assert spec.rollout == at("answer")
+    assert spec.endpoints == (
+        {"kind": "http", "url": at("job.endpoint.writer.url"), "as": "writer"},
+        {"kind": "http", "url": "http://b/", "as": "the-judge"},
+        {"kind": "http", "url": at("job.endpoint.the-judge.1.endpoint.url"), "weight": 2.0, "as": "the-judge"},
+    )
+    made = again(job)
+    assert JobSpec.of(made) == spec
+    assert [(route.name, len(route.endpoints)) for route in made.routes] == [("writer", 1), ("the-judge", 2)]
+    assert made.endpoints == job.endpoints
+    assert made.fingerprint(made.identity(), None) == job.fingerprint(job.identity(), None)
+
+
+def test_either_all_endpoints_of_a_spec_are_named_or_none(folder: Path) -> None:
+    (folder / "rollout.py").write_text(WITH_ROLLOUT)
+    form: dict[str, Any] = JobSpec.of(load_job(folder / "rollout.py")).as_json()
+    first, *others = form["endpoints"]
+    mixed = {**form, "endpoints": [{**first, "as": None}, *others]}
+    with pytest.raises(UsageError, match=r"^spec: endpoints\[0\]: 'as' is missing, and other endpoints have it$"):
+        JobSpec.read(mixed, "spec").job()
+    with pytest.raises(UsageError, match=r"^spec: endpoints\[0\]: as: .* not 7$"):
+        JobSpec.read({**form, "endpoints": [{**first, "as": 7}]}, "spec").job()
 
 
 @pytest.mark.parametrize(

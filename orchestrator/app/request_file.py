@@ -110,6 +110,8 @@ class _Lines:
 
 def wire_of(job: Job) -> tuple[Wire, Route]:
     """Return the wire of the job's first endpoint and its route. Raises `UsageError` if it is none of OpenAI's."""
+    if job.rollout is not None:
+        raise UsageError(f"job {job.name!r} has a rollout, whose requests are known only while it runs")
     wire: Wire | None = getattr(job.endpoints[0].endpoint, "wire", None)
     path = None if wire is None else wire.url(URL("http://localhost")).path
     for route in ROUTES:

@@ -42,6 +42,7 @@ _COUNTED = (
     "max_attempts",
     "rate_limit_attempts",
     "parse_attempts",
+    "max_asks",
     "breaker",
     "max_answer_bytes",
     "max_error_bytes",
@@ -51,6 +52,7 @@ _LEAST = {
     "requests_per_minute": 0.001,
     "tokens_per_minute": 0.001,
     "timeout": 0.001,
+    "item_timeout": 0.001,
     "connect_timeout": 0.001,
     "read_timeout": 0.001,
     "grace": 0.0,
@@ -61,7 +63,7 @@ _LEAST = {
     "max_awake_per_day": 0.0,
 }
 _BUDGETS = {"max_cost", "max_awake", "max_cost_per_day", "max_awake_per_day"}
-_MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout"} | _BUDGETS
+_MAY_BE_NONE = {"requests_per_minute", "tokens_per_minute", "read_timeout", "item_timeout"} | _BUDGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Policy:
     `max_attempts`: attempts per item before it is discarded; attempts lost because the endpoint went away do not count.
     `rate_limit_attempts`: attempts per item that end in "too many requests", counted separately.
     `parse_attempts`: attempts per item whose answer the job's `parse` refuses.
+    `max_asks`: requests, and calls of functions, that a rollout may make for one item; one more discards it.
+    `item_timeout`: seconds for the rollout of one item, from the first request that is sent; None: no limit.
     `requests_per_minute`, `tokens_per_minute`: what the endpoint's owner allows, if that is less than it can handle.
     `timeout`: for one attempt, from sending to the last byte. `connect_timeout`: until the connection is established.
     `read_timeout`: until the first byte of the answer, and from one byte to the next; None: as long as `timeout`.
@@ -116,6 +120,8 @@ class Policy:
     max_attempts: int = 5
     rate_limit_attempts: int = 50
     parse_attempts: int = 1
+    max_asks: int = 1000
+    item_timeout: float | None = None
     backoff: Backoff = field(default_factory=Backoff)
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None

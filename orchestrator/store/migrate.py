@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.store.busy_timeout import BusyTimeout
     from orchestrator.store.connection import Connection
 
-HEAD = "0010"  # the newest revision in migrations/; a test compares them
+HEAD = "0011"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
 _MAGIC = b"SQLite format 3\0"
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 20, 1000  # rows of one table in one step
 BYTES = 8_000_000  # of requests and answers in one step: each page of them has to be looked at
+ASK_BYTES = (
+    BYTES // MOST
+)  # what an ask counts for besides, so that a step has no more of them than rows of other tables
 SLOW, QUICK = 0.025, 0.008  # seconds: a step that took longer is followed by a shorter one, a shorter one by a longer
 SLOTS_FOR = 90 * DAY  # schedules' decisions are kept for that long at the least
 COSTS_FOR = 400 * DAY  # a year's costs, and what was found best for an endpoint
@@ -74,6 +77,8 @@ UPDATE run SET state = 'superseded' WHERE id = :run AND finished_at < :moment AN
 """
 _MEMBERS = f"""
 SELECT m.id, coalesce({OCTETS}(i.request), 0) + coalesce({OCTETS}(s.output), 0) + coalesce({OCTETS}(s.answer), 0)
+    + coalesce((SELECT sum({ASK_BYTES} + {OCTETS}(a.request) + coalesce({OCTETS}(a.answer), 0)) FROM ask a
+                WHERE a.job_id = i.job_id AND a.item_id = i.item_id), 0)
 FROM member m JOIN item i ON i.key = m.item_key LEFT JOIN result s ON s.item_key = m.item_key
 WHERE m.id >= :run << {POSITION_BITS} AND m.id < (:run + 1) << {POSITION_BITS} ORDER BY m.id LIMIT :rows
 """
@@ -92,9 +97,20 @@ INSERT INTO delivered_item (job_id, item_id, hash)
 SELECT i.job_id, i.item_id, i.hash FROM member m JOIN item i ON i.key = m.item_key
 WHERE m.id >= :first AND m.id <= :last ON CONFLICT DO NOTHING
 """
-_DROP_ITEMS = tuple(
-    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))"
-    for table, column in (("result", "item_key"), ("attempt", "item_key"), ("item", "key"))
+# Asks belong to an id: they go with the last version of the item.
+_DROP_ASKS = """
+DELETE FROM ask WHERE key IN (
+    SELECT a.key FROM json_each(:keys) v JOIN item i ON i.key = v.value
+    JOIN ask a ON a.job_id = i.job_id AND a.item_id = i.item_id
+    WHERE NOT EXISTS (SELECT 1 FROM item o WHERE o.job_id = i.job_id AND o.item_id = i.item_id
+                      AND o.key NOT IN (SELECT value FROM json_each(:keys))))
+"""
+_DROP_ITEMS = (
+    _DROP_ASKS,
+    *(
+        f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(:keys))"
+        for table, column in (("result", "item_key"), ("attempt", "item_key"), ("item", "key"))
+    ),
 )
 _DROP_CHUNKS = "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE run_id = :run LIMIT :rows)"
 _DROP_READINGS = """
@@ -109,7 +125,13 @@ _DROP_RUN = (
     """,
     *(
         f"DELETE FROM {table} WHERE {column} = :run"
-        for table, column in (("uses", "run_id"), ("wait", "run_id"), ("wait", "for_run"), ("run", "id"))
+        for table, column in (
+            ("uses", "run_id"),
+            ("wait", "run_id"),
+            ("wait", "for_run"),
+            ("ask_total", "run_id"),
+            ("run", "id"),
+        )
     ),
 )
 _NEXT_READ = "SELECT min(run_id) FROM reading WHERE run_id > :after"

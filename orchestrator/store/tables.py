@@ -348,6 +348,55 @@ attempt = Table(
     sqlite_with_rowid=False,
 )
 
+# One request of a rollout to an endpoint, or one call of a function of the user. It belongs to an item's id, not to one
+# version of the item, so that an edited rollout finds what it has asked before.
+ask = Table(
+    "ask",
+    METADATA,
+    Column("key", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("job.id"), nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # of the route's identity and the request, or of a call
+    Column("nth", Integer, nullable=False),  # which one of the item's equal asks: 0, 1 ...
+    Column("number", Integer, nullable=False),  # its place in the rollout, from 1
+    Column("endpoint", Text),  # the route's name; NULL: a call of a function
+    Column("step", Text),
+    Column("request", Text, nullable=False),  # JSON; of a call: its name and arguments
+    Column("outcome", Text),  # NULL: not settled yet
+    Column("answer", Text),  # JSON
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("seconds", REAL),
+    Column("at", REAL),  # when it was settled
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
+    Column("notes", Text),  # as in `result`
+    Column("failures", Text),  # JSON list of failed attempts: kind, status, message, seconds, at, available_at
+    UniqueConstraint("job_id", "item_id", "hash", "nth"),
+    CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
+    CheckConstraint("outcome IS NOT 'completed' OR answer IS NOT NULL", name="answer"),
+    CheckConstraint("length(hash) = 16 AND nth >= 0 AND number >= 1 AND attempts >= 0", name="count"),
+    sqlite_strict=True,
+)
+
+# What a run asked, by endpoint and step; '' stands for a call of a function, and for no step.
+ask_total = Table(
+    "ask_total",
+    METADATA,
+    Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("asks", Integer, nullable=False),
+    Column("discarded", Integer, nullable=False),
+    Column("retried", Integer, nullable=False),
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
+    Column("seconds", REAL, nullable=False),  # of requests
+    PrimaryKeyConstraint("run_id", "endpoint", "step"),
+    CheckConstraint("asks >= 0 AND discarded >= 0 AND retried >= 0", name="count"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 # When recurring maintenance was last done.
 upkeep = Table(
     "upkeep",

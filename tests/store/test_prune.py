@@ -37,6 +37,8 @@ EVERY_TABLE = [
     "chunk",
     "result",
     "attempt",
+    "ask",
+    "ask_total",
     "reading",
     "running_total",
     "uses",
@@ -127,6 +129,47 @@ async def test_an_old_run_is_deleted_with_rows_that_only_it_uses(store: Store) -
     assert await column(store, "SELECT item_id FROM item ORDER BY 1") == ["b", "c"]
     assert await column(store, "SELECT count(*) FROM result") == [2]
     assert (await store.views.counts(recent, 2)).completed == 2
+
+
+async def asked(store: Store, item: str, asks: int = 2) -> None:
+    sql = """
+    INSERT INTO ask (job_id, item_id, hash, nth, number, request, outcome, answer)
+    SELECT 1, :item, randomblob(16), 0, value, '"q"', 'completed', '"a"' FROM json_each(:numbers)
+    """
+    await change(store, sql, item=item, numbers=str(list(range(1, asks + 1))))
+
+
+async def test_the_asks_of_an_item_are_deleted_with_its_last_version_and_totals_with_their_run(store: Store) -> None:
+    old = await ran(store, 200, "a", "b")
+    recent = await ran(store, 100, "b", "c")
+    for item in ("a", "b", "c"):
+        await asked(store, item)
+    await change(store, "INSERT INTO item (job_id, item_id, hash) VALUES (1, 'a', 'edited')")
+    for run in (old, recent):
+        total = "INSERT INTO ask_total (run_id, endpoint, step, asks, discarded, retried, seconds) "
+        await change(store, f"{total} VALUES (:run, 'writer', '', 2, 0, 0, 0.5)", run=run)
+    await retain(store, KEEP, NOW)
+    assert await column(store, "SELECT item_id FROM ask ORDER BY key") == ["a", "a", "b", "b", "c", "c"]
+    assert await column(store, "SELECT run_id FROM ask_total") == [recent]
+    await change(store, "DELETE FROM item WHERE hash = 'edited'")
+    await ran(store, 300, "a", "d")
+    await asked(store, "d")
+    await ran(store, 99, "b", "c")
+    await retain(store, KEEP, NOW)
+    assert await column(store, "SELECT DISTINCT item_id FROM ask ORDER BY 1") == ["b", "c"]
+
+
+async def test_a_pruning_step_deletes_only_a_few_items_with_many_asks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ran(store, 300, *(f"{number}" for number in range(20)))
+    await ran(store, 100, "latest")
+    for number in range(20):
+        await asked(store, f"{number}", 150)
+    watched = Watched(store, monkeypatch)
+    assert (await retain(store, KEEP, NOW)).items == 20
+    assert await column(store, "SELECT count(*) FROM ask") == [0]
+    assert max(watched.deleted) <= prune.MOST + 3 * 20
 
 
 async def test_a_recent_run_is_kept(store: Store) -> None:

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.errors import OrchestratorError, UsageError, described
-from orchestrator.domain.request import MissingColumn, Renderer
+from orchestrator.domain.request import MissingColumn
 from orchestrator.engine.run.files import check_files
 from orchestrator.ports import ReadsResults
 
@@ -60,7 +60,7 @@ def _first_row(job: Job) -> Finding:
 
 def _why_no_request(job: Job, row: Row) -> str | None:
     try:
-        Renderer(job.request)(row.columns)
+        job.renderer()(row.columns)
     except MissingColumn as failure:
         return str(failure)
     except Exception as failure:  # noqa: BLE001 - the user's own function

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator import exact_json
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
-from orchestrator.domain.request import MissingColumn, Renderer, drawn_by_chance
+from orchestrator.domain.request import MissingColumn, drawn_by_chance
 from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json
 from orchestrator.store.snapshots import NewItem
 
@@ -39,9 +39,9 @@ class DraftMaker:
 
     def __init__(self, job: Job, identity: Mapping[str, object]) -> None:
         self.source = job.source.describe()
-        self._render = Renderer(job.request)
+        self._render = job.renderer()
         self._shape = hashlib.blake2b(exact_json.dumps(identity, as_stored, SORTED), digest_size=16)
-        self._dedupe = job.policy.dedupe and not drawn_by_chance(identity)
+        self._dedupe = job.policy.dedupe and job.rollout is None and not drawn_by_chance(identity)
         self._keep = [name for name in job.kept if name != "id"]
         self._keeps_id = "id" in job.kept
         self._never_seen = set(self._keep)

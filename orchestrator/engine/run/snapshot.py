@@ -137,7 +137,7 @@ def made_anew(chunks: Iterable[Chunk | KnownChunk]) -> Iterator[Chunk]:
 
 def _narrowed(job: Job) -> Source:
     """Return the job's source without the columns that the job does not use, if it can leave them out."""
-    used = columns_in(job.request)
+    used = columns_in(job.request) if job.rollout is None else None
     if used is None or not isinstance(job.source, SelectsColumns):
         return job.source
     return job.source.selecting(used | set(job.kept))

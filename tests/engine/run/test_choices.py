@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from orchestrator import Job
 from orchestrator.domain.run import Spec
-from orchestrator.endpoints import LocalEndpoint
+from orchestrator.endpoints import HttpEndpoint, LocalEndpoint
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.run.choices import choice_hints, choosing_as_before
 from orchestrator.sources import IterableSource
@@ -18,6 +18,7 @@ from orchestrator.sources import IterableSource
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator import Ask
     from orchestrator.store import Store
 
 AMX, OTHER = frozenset({"avx2", "amx_bf16"}), frozenset({"avx2"})
@@ -93,6 +94,32 @@ async def test_a_run_begun_with_amx_goes_on_in_bfloat16_elsewhere(
     assert [worker.computed_dtype for worker in await to_thread.run_sync(endpoint.workers)] == ["bfloat16", "bfloat16"]
     (hint,) = choice_hints(goes_on)
     assert hint.startswith("vectors are computed in bfloat16, as in earlier runs of the job (on this CPU,")
+
+
+async def test_each_endpoint_of_a_rollout_keeps_its_dtype(
+    model: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rollout(row: object, ask: Ask) -> object:
+        return await ask(row)
+
+    on_cpu_with(OTHER, monkeypatch)
+    endpoint = (await job_of(model)).endpoints[0].endpoint
+    job = Job(
+        "vectors",
+        IterableSource(list),
+        {"a": HttpEndpoint("http://a/"), "b": [endpoint, HttpEndpoint("http://b/")]},
+        rollout=rollout,
+    )
+    await run_with(job, store)
+    begun = await to_thread.run_sync(job.identity)
+    on_cpu_with(AMX, monkeypatch)
+    goes_on = await choosing_as_before(job, store)
+    assert await to_thread.run_sync(goes_on.identity) == begun
+    assert [[one.endpoint.name for one in route.endpoints] for route in goes_on.routes] == [
+        [one.endpoint.name for one in route.endpoints] for route in job.routes
+    ]
+    (hint,) = choice_hints(goes_on)
+    assert "as in earlier runs" in hint
 
 
 async def test_a_job_whose_settings_change_chooses_anew(
