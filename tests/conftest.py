@@ -9,6 +9,7 @@ import psutil
 import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 
 from orchestrator.endpoints import http_client
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+# no example may fail because the machine is busy
+settings.register_profile("busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 TypeAdapter(int)  # the first one looks for plugins on the disk, which must not depend on the order of the tests
 
 

@@ -411,7 +411,7 @@ JSON = st.recursive(
     attempts=st.integers(1, 2**40),
     keep=st.lists(st.sampled_from(["a", "b", "c"])),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_items_keep_their_hashes_after_a_round_trip(
     parameters: dict[str, Any], values: dict[str, Any], attempts: int, keep: list[str]
 ) -> None:

@@ -80,7 +80,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 BODIES = st.dictionaries(st.text(), JSON, max_size=3).filter(lambda body: not body.keys() & {"stream", "background"})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(BODIES, min_size=1, max_size=4), st.text(max_size=5), st.sampled_from(["\n", "\r\n", "\n\n"]))
 def test_whatever_the_validation_accepts_is_read_as_one_item(
     tmp_path: Path, bodies: list[dict[str, Any]], prefix: str, end: str

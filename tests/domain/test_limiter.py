@@ -287,7 +287,7 @@ _EVENTS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_EVENTS, st.integers(0, 300), st.integers(1, 20), st.integers(0, 200))
 def test_the_limit_stays_within_its_bounds(
     events: list[tuple[str, float, float, int]], start: int, least: int, more: int
@@ -310,7 +310,7 @@ def test_the_limit_stays_within_its_bounds(
         assert limiter.in_flight == len(open_)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_EVENTS)
 def test_without_answers_the_limit_does_not_grow(events: list[tuple[str, float, float, int]]) -> None:
     limiter, now, open_ = Limiter(16), 0.0, [0.0]
@@ -330,7 +330,7 @@ def test_without_answers_the_limit_does_not_grow(events: list[tuple[str, float, 
         assert limiter.limit <= before
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.02, 100), st.floats(0, 0.6), st.integers(1, 100), st.integers(0, 1000))
 def test_for_any_latency_and_knee_the_limit_keeps_the_server_busy(
     latency: float, spread: float, knee: int, seed: int

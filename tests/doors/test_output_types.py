@@ -330,7 +330,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(values, max_size=4) | st.lists(st.lists(scalars), max_size=4))
 def test_a_type_that_was_found_takes_exactly_the_values_in_which_it_was_found(found: list[object]) -> None:
     shape = Shape()
@@ -344,7 +344,7 @@ def test_a_type_that_was_found_takes_exactly_the_values_in_which_it_was_found(fo
     assert pa.array([column.convert(value) for value in found], kind) == pa.array(found, kind)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values, st.sampled_from([pa.int64(), pa.float64(), pa.string(), pa.bool_(), STRUCT, pa.list_(pa.int32())]))
 def test_any_value_is_either_written_exactly_or_refused(value: object, kind: pa.DataType) -> None:
     column = fit(kind)

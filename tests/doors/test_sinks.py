@@ -302,7 +302,7 @@ values = st.recursive(
 columns = st.lists(values | numbers, max_size=6) | st.lists(numbers, max_size=6) | st.lists(st.lists(numbers))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(columns)
 def test_any_json_survives_a_round_trip_through_jsonl(given: list[object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -310,7 +310,7 @@ def test_any_json_survives_a_round_trip_through_jsonl(given: list[object]) -> No
         assert outputs(Path(folder, "out.jsonl")) == given
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(columns, st.integers(0, 6))
 def test_any_json_survives_a_round_trip_through_parquet(given: list[object], cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -319,7 +319,7 @@ def test_any_json_survives_a_round_trip_through_parquet(given: list[object], cut
         assert_kept(given, outputs(Path(folder, "out.parquet")))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(text))
 def test_any_text_survives_a_round_trip_through_csv(given: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -361,7 +361,6 @@ def check_operation(operation: Any, mode: GenerationMode, http: HttpServer) -> N
     @settings(
         max_examples=6,
         phases=[Phase.generate],
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -312,4 +312,4 @@ class RunsMachine(RuleBasedStateMachine):
 
 
 TestRuns = RunsMachine.TestCase
-TestRuns.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestRuns.settings = settings(max_examples=15, stateful_step_count=30)

@@ -138,4 +138,4 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedules = ScheduleMachine.TestCase
-TestSchedules.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestSchedules.settings = settings(max_examples=40, stateful_step_count=20)

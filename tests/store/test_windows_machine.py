@@ -128,4 +128,4 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindows = WindowMachine.TestCase
-TestWindows.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestWindows.settings = settings(max_examples=60, stateful_step_count=30)

@@ -182,7 +182,7 @@ async def no_run_before(*_arguments: object) -> None:
     return None
 
 
-@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nights(), st.sampled_from([1, 2, 3]), st.sampled_from([3, 50_000]))
 def test_taking_over_chunks_and_reading_every_row_leave_the_same_ledger(
     found: list[Night], chunk_rows: int, most_added: int
