@@ -53,6 +53,7 @@ from orchestrator.sources import (
 )
 from orchestrator.spec import JobSpec, stored_spec
 from orchestrator.wires import (
+    GradioWire,
     HuggingFaceWire,
     OpenAIBatchWire,
     OpenAIChatWire,
@@ -202,6 +203,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             TgiWire(SOME),
             VllmScoreWire("m", SOME),
             VllmRerankWire("m", SOME),
+            GradioWire("/f", [0.5, SOME], ""),
             RawJsonWire("/p", "PUT", {"q": "{text}", "a": [SOME]}, "data.0"),
         ],
         ENDPOINTS: [

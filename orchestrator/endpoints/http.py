@@ -37,7 +37,7 @@ from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked, refusal_of
-from orchestrator.wires.wire import JSON_TYPE, Body
+from orchestrator.wires.wire import JSON_TYPE, AnswersElsewhere, Body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -181,6 +181,7 @@ class HttpData:
         self._origin = url.origin()
         self._name = str(url.with_query(None))  # a query may hold a secret
         self._wire = wire
+        self._queues = wire if isinstance(wire, AnswersElsewhere) else None
         self._failure = failure
         self._secrets = secrets
         self._most, self._most_of_error = policy.max_answer_bytes, policy.max_error_bytes
@@ -240,6 +241,9 @@ class HttpData:
         try:
             with self._deadlines:
                 reply = await self._client.send(self._url, body, self._most, self._most_of_error)
+                if self._queues is not None and reply.status == 200 and reply.whole:
+                    url = str(self._queues.answer_url(URL(self._url), reply.content))
+                    reply = await self._client.send(url, _GET, self._most, self._most_of_error)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.from_exception(self._name, error) from error
         if reply.status != 200:

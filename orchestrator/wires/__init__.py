@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.words import words
 
 if TYPE_CHECKING:
+    from orchestrator.wires.gradio import GradioWire
     from orchestrator.wires.huggingface import HuggingFaceWire
     from orchestrator.wires.openai import OpenAIChatWire
     from orchestrator.wires.openai_batch import OpenAIBatchWire
@@ -23,6 +24,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
     __getattr__, __dir__ = words(
         __name__,
         {
+            "GradioWire": "orchestrator.wires.gradio",
             "HuggingFaceWire": "orchestrator.wires.huggingface",
             "OpenAIBatchWire": "orchestrator.wires.openai_batch",
             "OpenAIChatWire": "orchestrator.wires.openai",
@@ -50,10 +52,12 @@ KINDS = {
     "tgi": "TgiWire",
     "vllm-score": "VllmScoreWire",
     "vllm-rerank": "VllmRerankWire",
+    "gradio": "GradioWire",
     "raw-json": "RawJsonWire",
 }  # see orchestrator.kinds
 
 __all__ = [
+    "GradioWire",
     "HuggingFaceWire",
     "OpenAIBatchWire",
     "OpenAIChatWire",

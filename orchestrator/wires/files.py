@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -36,7 +36,12 @@ async def contents_in(requests: Sequence[bytes]) -> dict[str, str]:
 
 async def with_base64(value: object) -> object:
     """Return the value with every file replaced by its bytes in base64, as JSON bodies carry images and recordings."""
-    return await to_thread.run_sync(_with_base64, value)
+    return await replaced(value, _base64)
+
+
+async def replaced(value: object, form: Callable[[Mapping[str, str]], object]) -> object:
+    """Return the value with every file replaced by what `form` makes of it, in a worker thread."""
+    return await to_thread.run_sync(_replaced, value, form)
 
 
 async def with_data_urls(messages: object) -> object:
@@ -57,7 +62,7 @@ def _contents_in(value: object) -> dict[str, str]:
 
 def _with_parts(value: object) -> object:
     if is_file(value):
-        return _data_url(value)
+        return data_url(value)
     if isinstance(value, list):
         return [_part(entry) if is_file(entry) else _with_parts(entry) for entry in value]
     if isinstance(value, Mapping):
@@ -69,24 +74,25 @@ def _with_parts(value: object) -> object:
 
 
 def _part(file: Mapping[str, str]) -> dict[str, object]:
-    return {"type": "image_url", "image_url": {"url": _data_url(file)}}
+    return {"type": "image_url", "image_url": {"url": data_url(file)}}
 
 
-def _data_url(file: Mapping[str, str]) -> str:
+def data_url(file: Mapping[str, str]) -> str:
+    """Return an image as a `data:` URL. Raises `RequestFailed` (rejected) for any other file."""
     if not file["content_type"].startswith("image/"):
         raise RequestFailed(
-            FailureKind.REJECTED, f"{file['$file']} is {file['content_type']}; a chat request carries images only"
+            FailureKind.REJECTED, f"{file['$file']} is {file['content_type']}; this wire carries images only"
         )
     return f"data:{file['content_type']};base64,{_base64(file)}"
 
 
-def _with_base64(value: object) -> object:
+def _replaced(value: object, form: Callable[[Mapping[str, str]], object]) -> object:
     if is_file(value):
-        return _base64(value)
+        return form(value)
     if isinstance(value, list):
-        return [_with_base64(entry) for entry in value]
+        return [_replaced(entry, form) for entry in value]
     if isinstance(value, Mapping):
-        return {key: _with_base64(entry) for key, entry in value.items()}
+        return {key: _replaced(entry, form) for key, entry in value.items()}
     return value
 
 

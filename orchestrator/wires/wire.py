@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from orchestrator import exact_json
 
@@ -60,5 +60,17 @@ class Wire(Protocol):
 
         An entry is a value, an `Answer` (a value and its tokens), or the `RequestFailed` of that request alone. Raises
         `RequestFailed` where no request can be told from the others; nothing else, whatever the body is.
+        """
+        ...
+
+
+@runtime_checkable
+class AnswersElsewhere(Protocol):
+    """A wire whose server puts a request into a queue, and answers it at another URL."""
+
+    def answer_url(self, url: URL, content: bytes) -> URL:
+        """Return the URL of which a GET gives the answer, to be unpacked. `content`: of the 200 from `url`.
+
+        Raises `RequestFailed` if `content` does not name it; nothing else.
         """
         ...

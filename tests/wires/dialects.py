@@ -252,6 +252,22 @@ def custom(body: Json) -> object:
 CUSTOM = {"/api/ask": custom}
 
 
+def label(body: Json) -> object:
+    """A function of a Gradio app with a text and a number as inputs."""
+    fields(body, {"data"})
+    text, most = body["data"]
+    check(isinstance(most, int), f"not a number: {most!r}")
+    return [{"label": upper(text)}]
+
+
+GRADIO = {"/gradio_api/call/label": label}
+
+
+def told(outputs: object) -> bytes:
+    """Return the stream of events with which Gradio answers."""
+    return b"event: generating\ndata: [null]\n\nevent: complete\ndata: " + orjson.dumps(outputs) + b"\n\n"
+
+
 @dataclass
 class Dialect:
     """A running server. `instead` holds bodies that are sent unchanged, each once, before any correct answer."""
@@ -267,6 +283,11 @@ async def served(
 ) -> AsyncIterator[Dialect]:
     """Run the server for the block. Query parameters are ignored, as by all of the real servers."""
     dialect = Dialect()
+    queue: list[object] = []
+
+    async def events(request: web.Request) -> web.Response:
+        content = dialect.instead.pop(0) if dialect.instead else told(queue[int(request.match_info["event"])])
+        return web.Response(body=content, content_type="text/event-stream")
 
     async def answer(request: web.Request) -> web.Response:
         handler = routes[request.path.removeprefix(prefix)]
@@ -280,6 +301,9 @@ async def served(
             said = handler(body)
         except (Refused, KeyError, TypeError, ValueError) as error:
             return _json({"error": f"{type(error).__name__}: {error}"}, 400)
+        if handler in GRADIO.values():
+            queue.append(said)
+            return _json({"event_id": str(len(queue) - 1)})
         return (
             web.Response(body=dialect.instead.pop(0), content_type="application/json")
             if dialect.instead
@@ -289,6 +313,8 @@ async def served(
     app = web.Application()
     for path in routes:
         app.router.add_route(method, prefix + path, answer)
+    for path in GRADIO.keys() & routes:
+        app.router.add_get(f"{prefix}{path}/{{event}}", events)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

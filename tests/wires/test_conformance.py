@@ -23,6 +23,7 @@ from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEnd
 from orchestrator.kinds import WIRES
 from orchestrator.testing import WireConformance
 from orchestrator.wires import (
+    GradioWire,
     HuggingFaceWire,
     OpenAIBatchWire,
     OpenAIChatWire,
@@ -37,7 +38,20 @@ from orchestrator.wires import (
     Wire,
 )
 from orchestrator.wires.huggingface import for_batches
-from tests.wires.dialects import CUSTOM, OPENAI, PNG, TEI, TEXT_IN, TEXT_OUT, TGI, TOOLKIT, VLLM, served
+from tests.wires.dialects import (
+    CUSTOM,
+    GRADIO,
+    OPENAI,
+    PNG,
+    TEI,
+    TEXT_IN,
+    TEXT_OUT,
+    TGI,
+    TOOLKIT,
+    VLLM,
+    served,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -186,6 +200,13 @@ CASES = {
             "answer": "data.0.text",
         },
     ),
+    "gradio": Case(
+        GradioWire("/label", [5]),
+        GRADIO,
+        ["ab", ["c", 7]],
+        [{"label": "AB"}, {"label": "C"}],
+        toml={"kind": "gradio", "function": "label", "more": [5]},
+    ),
 }
 DOCUMENTATION = Path(__file__).parents[2] / "docs/wires.md"
 every_wire = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
@@ -220,7 +241,11 @@ class TestEveryWire(WireConformance):
     def respond(self, body: Body) -> bytes:
         handler = self.case.routes[self.case.wire.url(URL("http://h/")).path]
         assert body.content_type == "application/json"
-        return orjson.dumps(handler(orjson.loads(body.content)))
+        answer = handler(orjson.loads(body.content))
+        return told(answer) if isinstance(self.case.wire, GradioWire) else orjson.dumps(answer)
+
+    def accept(self) -> bytes:
+        return b'{"event_id": "0"}'
 
 
 # -- right answers -----------------------------------------------------------------------------------------------------
@@ -256,7 +281,7 @@ async def test_a_base_url_may_be_written_in_any_form(case: Case, prefix: str) ->
         ways = [base, base / "", whole, whole / "", base / "v1", base / "v1" / ""]
         if isinstance(case.wire, HuggingFaceWire):
             ways = [base / "", base / "predict"]
-        elif isinstance(case.wire, RawJsonWire):
+        elif isinstance(case.wire, RawJsonWire | GradioWire):
             ways = ways[:4]
         for written in ways:
             async with opened(HttpEndpoint(f"{written}?a=1%202", wire=case.wire)) as data:
