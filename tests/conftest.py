@@ -17,6 +17,8 @@ from orchestrator.store import Store
 from tests.commands import DEADLINE, Workplace
 from tests.ledgers import new_ledger
 from tests.nursery import coverage_settings
+from tests.ray_cluster import ENVIRONMENT as ON_LOOPBACK
+from tests.ray_cluster import Nodes, ray_cluster
 from tests.s3_service import ENVIRONMENT, S3Service, s3_service
 from tests.servers import InferenceServer, inference_server
 
@@ -97,6 +99,23 @@ def s3(one_s3: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
         monkeypatch.setenv(name, value)
     one_s3.reset()
     return one_s3
+
+
+@pytest.fixture(scope="module")
+def one_ray_cluster() -> Iterator[Nodes]:
+    pytest.importorskip("ray")
+    with ray_cluster() as cluster:
+        cluster.add(2)
+        cluster.add(2)
+        yield cluster
+
+
+@pytest.fixture
+def nodes(one_ray_cluster: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    """Return a Ray cluster with two nodes of two CPUs, unless a test has changed them, besides its head."""
+    for name, value in ON_LOOPBACK.items():
+        monkeypatch.setenv(name, value)
+    return one_ray_cluster
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ class JobsService:
         self.fails: str | None = None  # the message with which new jobs end instead of running
         self.times_out_after: int | None = None  # so many requests to a job
         self.lose_answers = 0  # so many creations take effect, but their answer is lost
+        self.busy: list[tuple[int, bool, str]] = []  # for the next creations: status, whether it succeeds, Retry-After
         self.refuses_after: int | None = None  # jobs: later creations are refused
         self.hides_prices = 0  # so many questions for the hardware are answered 503
         self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
@@ -178,7 +179,12 @@ class JobsService:
     async def _run_job(self, request: web.Request) -> web.Response:
         if self.refuses_after is not None and len(self.jobs) >= self.refuses_after:
             return web.json_response({"error": "no more jobs for this account"}, status=400)
+        status, succeeds, seconds = self.busy.pop(0) if self.busy else (200, True, "")
+        if not succeeds:
+            return _busy(status, seconds)
         job = await self._create(request.match_info["namespace"], orjson.loads(await request.read()))
+        if status != 200:  # a gateway gave up on a creation that succeeds
+            return _busy(status, seconds)
         if self.lose_answers:
             self.lose_answers -= 1
             assert request.transport is not None
@@ -299,6 +305,11 @@ class JobsService:
             self._loop.call_soon_threadsafe(self._ended.set)
             thread.join()
             self._loop.close()
+
+
+def _busy(status: int, retry_after: str) -> web.Response:
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    return web.json_response({"error": "too many at once"}, status=status, headers=headers)
 
 
 @contextmanager

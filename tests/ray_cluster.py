@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -53,8 +54,22 @@ class Nodes:
 
 
 @contextmanager
+def one_cluster_at_a_time() -> Iterator[None]:
+    """Wait until no other process of this user has a cluster on this machine: each takes minutes of CPU and 2 GB."""
+    with (Path(tempfile.gettempdir()) / f"ray-of-the-tests-{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def ray_cluster() -> Iterator[Nodes]:
     """Yield a cluster with a head only."""
+    with one_cluster_at_a_time(), _cluster() as nodes:
+        yield nodes
+
+
+@contextmanager
+def _cluster() -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path: sockets are in it
     (Path(folder) / "ray").mkdir()
     process = subprocess.Popen(
@@ -82,3 +97,13 @@ def processes_in(folder: str) -> list[psutil.Process]:
             if any(folder in word for word in process.cmdline()) or process.environ().get("RAY_TMPDIR") == folder:
                 found.append(process)
     return [process for process in found if process.pid != os.getpid()]
+
+
+def answering(model: Path) -> dict[int, psutil.Process]:
+    """Return the living worker processes of this model."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "orchestrator.worker" in process.cmdline() and f"--model={model}" in process.cmdline():
+                found[process.pid] = process
+    return found

@@ -27,10 +27,18 @@ class ApiTimeouts:
 
 
 class Trouble(Exception):
-    """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait."""
+    """One try failed, but the next may succeed. `wait`: the seconds that the API asks us to wait; None: no answer."""
 
     def __init__(self, said: str, wait: float | None = None) -> None:
         super().__init__(said)
+        self.wait = wait
+
+
+class Busy(EndpointSilent):
+    """The API answered that it cannot do it now. `wait`: the seconds that it asks us to wait."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
         self.wait = wait
 
 
@@ -39,18 +47,19 @@ async def until_answered(
 ) -> T:
     """Return what `one_try`, which gets its number, returns; it raises `Trouble` if another one may help.
 
-    Raises `EndpointSilent` when the time or the tries are up.
+    Raises `EndpointSilent` when the time or the tries are up; `Busy` if the last try was answered.
     """
-    tried, last = 0, "no answer"
+    tried, last, wait = 0, "no answer", None
     with anyio.move_on_after(timeouts.whole):
-        while tries is None or tried < tries:
+        while True:
             tried += 1
             try:
                 return await one_try(tried)
             except Trouble as trouble:
                 last, wait = str(trouble), trouble.wait
+            if tried == tries:
+                break
             await anyio.sleep(max(timeouts.backoff.delay(tried, random.random()), wait or 0.0))
-    raise EndpointSilent(
-        f"{call}: no proper answer in {tried} tries, the last one: {last}; "
-        "run the same command again when the service answers"
-    )
+    said = f"{call}: no proper answer in {tried} tries, the last one: {last}; "
+    said += "run the same command again when the service answers"
+    raise EndpointSilent(said) if wait is None else Busy(said, wait)

@@ -77,9 +77,9 @@ class Calls:
     """Makes calls with one token.
 
     Every call ends within its `ApiTimeouts`. It is tried again after rate limits, server errors, time-outs, broken
-    connections and malformed answers; when the time is up, it raises `EndpointSilent`. It raises `EndpointRefused` if
-    the token lacks permission, and `Declined` if the API refuses the call. No redirect is followed. The token is sent
-    where a call goes, and nowhere else.
+    connections and malformed answers; when the time is up, it raises `EndpointSilent` (`Busy` if the last answer was a
+    rate limit or a server error). It raises `EndpointRefused` if the token lacks permission, and `Declined` if the API
+    refuses the call. No redirect is followed. The token is sent where a call goes, and nowhere else.
 
     `namespace`: whose endpoints the calls are about. `scope`: what the token needs for them. `accepted`: whether the
     Hub has accepted the token. `secrets` are in no message.
@@ -222,7 +222,7 @@ class Calls:
         content, _ = await beginning(response, _MOST_BYTES)
         said = self.secrets.hidden_in(failures.words(content))
         if status in _TRANSIENT_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Trouble(f"{status} ({said})", failures.retry_after(response.headers))
+            raise Trouble(f"{status} ({said})", failures.retry_after(response.headers) or 0.0)
         raise self._refusal(call, status, said)
 
     def _refusal(self, call: str, status: int, said: str) -> OrchestratorError:

@@ -202,6 +202,7 @@ class HuggingFaceJobEndpoint:
                 self.wire,
                 headers,
                 self.price_per_hour,
+                self.startup_timeout,
             )
             yield JobControl(access) if self.replicas == 1 else JobGroup(access, self.replicas)
 

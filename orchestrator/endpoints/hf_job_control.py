@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
+import anyio
 from yarl import URL
 
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError
+from orchestrator.domain.policy import Backoff
 from orchestrator.domain.terms import Billed, cost_of
+from orchestrator.endpoints.api_calls import Busy
 from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.endpoints.http import data_plane
@@ -21,7 +27,7 @@ from orchestrator.wires.failures import from_answer
 from orchestrator.wires.huggingface import for_batches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     import aiohttp
 
@@ -32,7 +38,10 @@ if TYPE_CHECKING:
     from orchestrator.wires.failures import Failure
     from orchestrator.wires.wire import Wire
 
+_logger = logging.getLogger(__name__)
+
 LOOK_EVERY = 4.0  # seconds
+BETWEEN_CREATIONS = Backoff(first=1.0, cap=30.0)  # while the API says that it can create none now
 _SHORTEST = 60  # seconds for which a job may run at least
 _CREATIONS = 3  # times that we try to create a job of which the API gives no answer
 _NOT_READY = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -45,7 +54,7 @@ class JobAccess:
 
     `terms`: those of the endpoint as a whole. `spec`: what the API is sent to create one, without its timeout; or why
     none can be created. `longest`: seconds for which one may run. `price_per_hour`: dollars for one, if the user has
-    set it. `headers`: of every request to a job.
+    set it. `headers`: of every request to a job. `startup_timeout`: for so many seconds we try to create a job.
     """
 
     name: str
@@ -58,6 +67,23 @@ class JobAccess:
     wire: Wire
     headers: Mapping[str, str]
     price_per_hour: float | None
+    startup_timeout: float
+
+    async def patiently(self, create: Callable[[], Awaitable[None]]) -> None:
+        """Create jobs as soon as the API can, which it is asked again after rate limits and server errors."""
+        deadline = anyio.current_time() + self.startup_timeout
+        for tried in count(1):
+            try:
+                await create()
+            except Busy as busy:
+                pause = max(BETWEEN_CREATIONS.delay(tried, random.random()), busy.wait)
+                if anyio.current_time() + pause >= deadline:
+                    raise
+                if tried == 1:
+                    _logger.warning("endpoint %s: no job can be created yet, trying again: %s", self.name, busy)
+                await anyio.sleep(pause)
+            else:
+                return
 
     async def price(self, flavor: str) -> float | None:
         """Return dollars per hour for one job on this hardware."""
@@ -148,7 +174,14 @@ class JobControl:
         return await self._access.billed(window)
 
     async def resume(self) -> None:
-        """Create the job, unless there is one. If the answer is lost, look for the job before creating another one."""
+        """Create the job, unless there is one. If the API cannot do it now, try again until the startup timeout."""
+        await self._access.patiently(self.create)
+
+    async def create(self) -> None:
+        """Create the job, unless there is one. If the answer is lost, look for the job before creating another one.
+
+        Raises `Busy` if the API cannot do it now; then the same call may find the job.
+        """
         self._left = self._answered = False
         spec, labels = self._spec(), self._labels()
         failure: EndpointSilent | None = None
@@ -157,6 +190,8 @@ class JobControl:
                 return
             try:
                 self._job = await self._access.jobs.run(spec, labels)
+            except Busy:
+                raise
             except EndpointSilent as lost:
                 failure = lost
             else:
@@ -250,8 +285,11 @@ class JobGroup(MemberGroup[JobControl]):
         return await super().state()
 
     async def resume(self) -> None:
-        """Create the missing jobs. Raises a failure only if none could be created."""
-        failures = await self._failures(lambda member: member.resume())
+        """Create the missing jobs, as `JobControl.resume`. Raises a failure only if none could be created."""
+        await self._access.patiently(self._create)
+
+    async def _create(self) -> None:
+        failures = await self._failures(lambda member: member.create())  # one that is missing is resumed by itself
         if len(failures) == len(self.present):
             raise failures[0]
 

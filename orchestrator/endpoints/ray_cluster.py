@@ -116,26 +116,29 @@ class RayCluster:
             if self._process is not None:
                 return
             with anyio.CancelScope(shield=True):  # an interrupted start could leave a process behind
-                process, since = await to_thread.run_sync(self._open)
-                self._process, self._connected = process, _Answer()
+                self._process = process = await to_thread.run_sync(self._open)
+                self._connected = _Answer()
                 reader = threading.Thread(target=self._read, args=(process, current_token()), daemon=True)
                 reader.start()
             await self._send(process, self._setup())
             with anyio.move_on_after(_CONNECT):
                 await self._connected.ready.wait()
             if self._connected.message.get("event") != "connected":
-                why = self._connected.message.get("why") or await to_thread.run_sync(self._log.last_line, since)
+                why = self._connected.message.get("why") or self._why_silent()
                 await self.close()
                 raise EndpointFailed(
-                    f"there is no Ray cluster at {self._address}: {why or f'no answer within {_CONNECT:g} s'}; "
+                    f"there is no Ray cluster at {self._address}: {why}; "
                     "start one with `ray start --head`, or name it with address="
                 )
 
-    def _open(self) -> tuple[subprocess.Popen[bytes], int]:
-        """Start the driver. Return it, and where its output begins in the log."""
-        log, since = self._log.begin(f"driver for Ray at {self._address}")
+    def _why_silent(self) -> str:
+        how = "the Ray driver ended" if self._connected.ready.is_set() else f"no answer within {_CONNECT:g} s"
+        return f"{how} (its log is {self._log.path})"
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        log, _ = self._log.begin(f"driver for Ray at {self._address}")
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "orchestrator.endpoints.ray_driver", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -145,7 +148,6 @@ class RayCluster:
             )
         finally:
             os.close(log)
-        return process, since
 
     def _setup(self) -> Mapping[str, object]:
         order = self._order

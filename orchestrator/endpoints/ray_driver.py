@@ -14,6 +14,7 @@ import base64
 import os
 import pickle
 import re
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -26,10 +27,12 @@ from ray.exceptions import RayError
 from orchestrator.domain.placement import room
 from orchestrator.endpoints.ray_keeper import Keeper
 from orchestrator.parent import readable
+from orchestrator.wires.failures import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_REACH = 5.0  # seconds for a TCP connection to the head of the cluster
 _LOOK = 2.0  # seconds between two looks at the cluster while workers wait for a place
 _OWN_NODE = re.compile(r"node_[0-9a-f]+")  # what Ray calls the type of a node that no autoscaler has started
 _NOT_INSTALLED = re.compile(r"No module named '[\w.]+'|failed to import", re.IGNORECASE)
@@ -79,7 +82,20 @@ def _read(parent: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[byt
 
 
 def _connect(address: str) -> None:
+    if "://" not in address and address != "local":
+        _check_that_it_listens(address)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+
+
+def _check_that_it_listens(address: str) -> None:
+    """Raise `ConnectionError` if nothing listens at the address that Ray would use: Ray itself tries for a minute."""
+    from ray._private.services import canonicalize_bootstrap_address, extract_ip_port
+
+    host, port = extract_ip_port(canonicalize_bootstrap_address(address))
+    try:
+        socket.create_connection((host, int(port)), _REACH).close()
+    except OSError as error:
+        raise ConnectionError(f"cannot connect to {host}:{port} ({reason_of(error)})") from error
 
 
 class _Keepers:

@@ -24,6 +24,7 @@ from orchestrator.endpoints.ray_keeper import LOOPBACK, Worker, contents_of
 from orchestrator.endpoints.ray_worker import RayWorker
 from orchestrator.endpoints.server_log import ServerLog
 from orchestrator.ports import ChecksRequests, ChoosesByMachine
+from orchestrator.wires.huggingface import HuggingFaceWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -126,7 +127,9 @@ class RayEndpoint:
         dtype = await to_thread.run_sync(getattr, self.endpoint, "computed_dtype", "")
         worker = Worker(self.server, contents, dtype, token_urlsafe(32), bearer(token_env, self.name))
         grace = self.server.grace if isinstance(self.server, LocalServer) else _GRACE
-        order = Order(worker, {"CPU": self.cpus, "GPU": self.gpus}, self.least, grace)
+        order = Order(
+            replace(worker, server=_without_wire(self.server)), {"CPU": self.cpus, "GPU": self.gpus}, self.least, grace
+        )
         cluster = RayCluster(self.address, order, ServerLog.of(f"{self.name} driver"))
         made = partial(RayWorker, cluster=cluster, worker=worker, of=self.most)
         workers = [
@@ -168,6 +171,11 @@ def _placeable(endpoint: Endpoint, cpus: float, gpus: float) -> LocalEndpoint | 
             "of the node that it is placed on"
         )
     return server
+
+
+def _without_wire(server: LocalEndpoint | LocalServer) -> LocalEndpoint | LocalServer:
+    """Return what a node starts. Only this machine sends requests, and a wire may be a class of the job's file."""
+    return replace(server, wire=HuggingFaceWire()) if isinstance(server, LocalServer) else server
 
 
 def _engine_on(engine: Engine, gpus: int) -> Engine:

@@ -94,6 +94,7 @@ def test_jobs_that_only_a_job_file_declares_are_found_by_the_name_that_a_run_has
     assert cli.run("logs", "acme/other").out == "loading\n"  # of the last job, although it has ended
     shown = cli.run("show", "acme/other", "--json").json
     assert (shown["state"], [one["stage"] for one in shown["jobs"]]) == ("no job", [CANCELED])
+    assert shown["price_per_hour"] is None
     cli.service.add(**{LABEL: "other"})
     cli.service.add(**{LABEL: "other"})
     assert cli.run("show", "acme/other", "--json").json["state"] == "2 jobs"
@@ -128,7 +129,9 @@ def test_logs_are_followed_until_the_job_ends(cli: JobsCli) -> None:
 @pytest.mark.parametrize("verb", ["show", "logs"])
 def test_an_endpoint_that_had_no_job_yet_is_said_to_have_none(cli: JobsCli, verb: str) -> None:
     if verb == "show":
-        assert "jobs: none" in cli.run("show", "labeller").out
+        shown = cli.run("show", "labeller").out
+        assert "jobs: none" in shown
+        assert "price per hour" not in shown
     else:
         assert "endpoint acme/labeller had no job yet" in cli.run("logs", "labeller", code=2).line
 

@@ -205,6 +205,31 @@ async def test_a_creation_whose_answer_is_lost_creates_no_second_job(service: Jo
     assert service.alive() == []
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_job_is_created_as_soon_as_the_service_can_and_only_once(
+    service: JobsService, monkeypatch: pytest.MonkeyPatch, replicas: int
+) -> None:
+    monkeypatch.setattr(hf_job_control, "BETWEEN_CREATIONS", Backoff(0.01, cap=0.02))
+    refused = [(429, False, "0"), (503, False, ""), (500, False, "")] * 4
+    service.busy = [*refused, (504, True, "")]
+    async with labeller(replicas=replicas).control() as control:
+        await control.resume()
+        await until_awake(control)
+        assert service.busy == []
+        await control.resume()
+        assert len(service.jobs) == replicas
+        await control.pause()
+    assert service.alive() == []
+
+
+async def test_a_service_that_asks_for_more_time_than_there_is_is_not_asked_again(service: JobsService) -> None:
+    service.busy = [(429, False, "60")] * 9
+    async with labeller(startup_timeout=30.0).control() as control:
+        with pytest.raises(EndpointSilent, match=r"in 1 tries, the last one: 429 \(too many at once\); run the same"):
+            await control.resume()
+    assert len(service.busy) == 8
+
+
 async def test_a_job_whose_answer_was_lost_and_that_is_listed_late_does_not_run_beside_the_next_one(
     service: JobsService,
 ) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 from base64 import b64encode
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -108,13 +109,29 @@ def test_a_job_on_a_cluster_is_json(tmp_path: Path) -> None:
     assert endpoint_from(dict(form)) == endpoint
 
 
-async def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("auto", ".*"),  # no cluster is known to this machine
+        ("{host}:{port}", r"cannot connect to {host}:{port} \(Connection refused\)"),  # Ray would try for a minute
+        ("{host}.invalid:6379", r"cannot connect to {host}.invalid:6379 \(the name does not resolve: .*\)"),
+        ("{host}:6379x", ".*6379x.*"),
+    ],
+)
+async def test_a_cluster_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, why: str
+) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    endpoint = RayEndpoint(LocalServer([sys.executable, "{port}"], model="m"))
+    with closing(socket.create_server(("127.0.0.2", 0))) as listening:
+        at = {"host": "127.0.0.2", "port": listening.getsockname()[1]}
+    address, why = address.format(**at), why.format(**at)
+    endpoint = RayEndpoint(LocalServer([sys.executable, "{port}"], model="m"), address=address)
     async with endpoint.control() as control:
         assert await control.state() is EndpointState.PAUSED
-        with pytest.raises(EndpointFailed, match=r"^there is no Ray cluster at auto: .*start one with") as refused:
+        with pytest.raises(
+            EndpointFailed, match=rf"^there is no Ray cluster at {address}: {why}; start one"
+        ) as refused:
             await control.resume()
     assert "\n" not in str(refused.value)
 

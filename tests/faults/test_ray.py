@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +24,21 @@ from orchestrator.sources import IterableSource
 from tests.commands import DEADLINE, until
 from tests.endpoints.test_local_server import PROGRAM
 from tests.handlers import handler
-from tests.ray_cluster import ENVIRONMENT, Nodes, ray_cluster
+from tests.ray_cluster import ENVIRONMENT, Nodes, answering
 from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from orchestrator.store import Store
     from tests.commands import Workplace
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.xdist_group("ray")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.unmeasured,
+    pytest.mark.timeout(900),
+]  # another cluster may have to end first
 
 ITEMS = 2000
 IN_FLIGHT = 2  # requests of one worker: one is computed, another waits
@@ -51,21 +54,6 @@ while os.path.exists(os.path.join(self.folder, "hold")):
 counts = [text.encode().count(letter) for letter in range(256)]
 return int((counts @ self.weights).argmax())
 """
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    pytest.importorskip("ray")
-    with ray_cluster() as cluster:
-        cluster.add(2)
-        cluster.add(2)
-        yield cluster
-
-
-@pytest.fixture(autouse=True)
-def _loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -90,16 +78,6 @@ def asked(model: Path) -> Counter[str]:
 def askers(model: Path) -> set[str]:
     """Return the processes that were asked anything."""
     return {line.partition(" ")[0] for line in (model.parent / "asked").read_text().splitlines()}
-
-
-def answering(model: Path) -> dict[int, psutil.Process]:
-    """Return the living worker processes of this model."""
-    found = {}
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if "orchestrator.worker" in process.cmdline() and f"--model={model}" in process.cmdline():
-                found[process.pid] = process
-    return found
 
 
 class Scene:
@@ -139,7 +117,6 @@ class Scene:
         assert twice <= losses * IN_FLIGHT
 
 
-@pytest.mark.timeout(300)
 async def test_a_run_survives_the_loss_of_a_worker_of_its_keeper_and_of_a_node_and_uses_a_node_that_is_added(
     store: Store, nodes: Nodes, model: Path
 ) -> None:

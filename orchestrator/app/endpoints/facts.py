@@ -69,14 +69,14 @@ async def _of_jobs(endpoint: HuggingFaceJobEndpoint) -> Facts:
         shown = [await job_facts(jobs, job, endpoint.price_per_hour) for job in found]
         name = f"{jobs.calls.namespace}/{endpoint.name.rpartition('/')[2]}"
     alive = [one for one, job in zip(shown, found, strict=True) if not job.ended]
-    prices = [one["price_per_hour"] for one in alive]
+    prices = [price for one in alive if isinstance(price := one["price_per_hour"], float | int)]
     wanted = f" of {endpoint.replicas}" if endpoint.image else ""  # the ledger does not say how many
     return {
         "endpoint": name,
         "kind": "HuggingFaceJobEndpoint",
         "state": f"{len(alive)}{wanted} jobs" if alive else "no job",
         "jobs": shown,
-        "price_per_hour": sum(price for price in prices if isinstance(price, float)) if all(prices) else None,
+        "price_per_hour": sum(prices) if prices and len(prices) == len(alive) else None,
     }
 
 
