@@ -147,7 +147,8 @@ def stored_spec(job: Job) -> dict[str, object]:
         return {"spec": JobSpec.of(job).as_json()}
     except UsageError as error:
         with suppress(UsageError):
-            return {"no_spec": str(error), "request": _request(job.request, Writer(_reference))}
+            request = None if job.rollout is not None else _request(job.request, Writer(_reference))
+            return {"no_spec": str(error), "request": request}
         return {"no_spec": str(error)}
 
 

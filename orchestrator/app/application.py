@@ -378,12 +378,12 @@ class App:
         return found[:limit]
 
     async def item(self, run: str, item_id: str) -> dict[str, object]:
-        """Return one item with every attempt, its request and its answer."""
+        """Return one item with every attempt, its request, its answer, and what a rollout has asked for it."""
         of = await self.find(run)
         found = await self.store.views.item(of.id, item_id)
         if found is None:
             raise UsageError(f"run {of.id} of {of.job} has no item {item_id!r}; see `orchestrator items {of.id}`")
-        return found
+        return found | {"asks": await self.store.transcripts.of(of.id, item_id)}
 
     async def manifest(self, run: str) -> Mapping[str, object]:
         """Return what a delivery of the run would prove now. Nothing is delivered, so it names no files."""

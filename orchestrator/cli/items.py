@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +11,11 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.options import AsJson, ThisRun
 from orchestrator.cli.terminal import say_fields
 from orchestrator.domain.item import ItemState
-from orchestrator.report.listings import item_json
+from orchestrator.report.listings import ask_title, item_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.app import App
     from orchestrator.store.views import ItemView
 
@@ -53,16 +55,35 @@ def item(
     item_id: Annotated[str, typer.Argument(help="The item's id.", metavar="ID")],
     json: AsJson = False,
 ) -> None:
-    """Show one item with every attempt, its request and its answer."""
+    """Show one item with every attempt, its request, its answer, and all that a rollout has asked for it."""
     found = with_app(context, lambda app: app.item(run, item_id), json=json)
     if json:
         print_json(found)
         return
     for key, value in found.items():
-        if key == "attempts":
-            continue
-        say_fields(f"{key}: {value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()}")
-    attempts = found["attempts"]
+        if key not in {"attempts", "asks"}:
+            say_fields(f"{key}: {_text(value)}")
+    attempts, asks = found["attempts"], found["asks"]
+    for ask in asks if isinstance(asks, list) else []:
+        _show_ask(ask)
     for attempt in attempts if isinstance(attempts, list) else []:
-        reason = " ".join(str(attempt[key]) for key in ("kind", "status", "message") if attempt.get(key) is not None)
-        say_fields(f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {reason}")
+        say_fields(
+            f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {_why(attempt)}"
+        )
+
+
+def _show_ask(ask: Mapping[str, Any]) -> None:
+    say_fields(f"ask {ask_title(ask)}")
+    say_fields(f"  request: {_text(ask['request'])}")
+    for failure in ask["failures"]:
+        say_fields(f"  failed after {failure['seconds']:.3f} s {_why(failure)}")
+    if ask["outcome"] == "completed":
+        say_fields(f"  answer: {_text(ask['answer'])}")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else exact_json.dumps(value, default=str).decode()
+
+
+def _why(failure: Mapping[str, Any]) -> str:
+    return " ".join(str(failure[key]) for key in ("kind", "status", "message") if failure.get(key) is not None)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import noted_words
+from orchestrator.domain.ask_totals import ask_lines
 from orchestrator.domain.phrases import count, duration, money
 from orchestrator.domain.phrases import rate as per_second
 from orchestrator.domain.report_words import billed_words
@@ -30,7 +31,7 @@ def report_lines(report: RunResult) -> None:
     STDERR.print(f"run {run.id} of {run.job}: {counts}; {done}{rate}")
     if tokens := token_line(report.tokens):
         STDERR.print(tokens)
-    for line in traffic_lines(report.traffic):
+    for line in [*traffic_lines(report.traffic), *ask_lines(report.asks)]:
         STDERR.print(line)
     for line in noted_words(report.noted, run.id):
         STDERR.print(line, style="yellow")

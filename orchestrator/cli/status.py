@@ -11,6 +11,7 @@ from orchestrator.cli.options import AsJson, SomeRun
 from orchestrator.cli.show import show_causes, token_line
 from orchestrator.cli.terminal import STDERR, say
 from orchestrator.domain.answer import noted_words
+from orchestrator.domain.ask_totals import ask_lines
 from orchestrator.domain.traffic import traffic_lines
 from orchestrator.report.listings import status_json
 from orchestrator.report.progress import speed
@@ -30,7 +31,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         return
     say(f"run {found.id} of {found.job}: {state}")
     say(f"{counts} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
-    for line in traffic_lines(standing.traffic):
+    for line in [*traffic_lines(standing.traffic), *ask_lines(standing.asks)]:
         say(line)
     if words := token_line(standing.tokens):
         say(words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.ask_totals import priced
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Change, Figures, compare
 from orchestrator.domain.costs import Cost, bill, bill_runs
@@ -19,6 +20,7 @@ from orchestrator.domain.terms import Spent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.readings import Reading
     from orchestrator.domain.report_data import AwakeWindow, Ran, ReportData
@@ -41,7 +43,8 @@ class Failure:
 class RunReport:
     """The report on one run. `asked` counts all of it, `lately` only the part in the report's period.
 
-    `lost`: seconds awake that a dead process did not account for. `late`: seconds after its deadline.
+    `lost`: seconds awake that a dead process did not account for. `late`: seconds after its deadline. `asks`: what a
+    rollout has asked, with its cost.
     """
 
     ran: Ran
@@ -57,6 +60,7 @@ class RunReport:
     changes: Sequence[Change]
     late: float | None
     next: str | None
+    asks: Sequence[AskTotal] = ()
 
     @property
     def left(self) -> int:
@@ -153,6 +157,7 @@ def _report_on_run(ran: Ran, data: ReportData, costs: Mapping[int, Cost], uses: 
         compare(before, _figures(whole, cost)),
         ended - ran.deadline if ran.deadline is not None and ended > ran.deadline and not _given_up(ran) else None,
         _next(ran),
+        priced(ran.asks, ran.routes, ran.id, data.receipts, data.until),
     )
 
 

@@ -10,6 +10,7 @@ from orchestrator.domain.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.costs import Receipt
     from orchestrator.domain.notification import NotificationResult
     from orchestrator.domain.readings import Reading
@@ -21,6 +22,8 @@ FOUND_ASLEEP = "found asleep"  # `closed_by` of a window that was not ended by o
 @dataclass(frozen=True, slots=True)
 class Ran:
     """A run as the ledger has it. `left_at`: when its last process released it.
+
+    `asks`: what its rollout has asked; `routes`: the names by which it asks, each with those of its endpoints.
 
     `rate`: items per second, as its process measures it. `concurrency`: requests in flight, if the user has set it.
     """
@@ -52,6 +55,8 @@ class Ran:
     traffic: Traffic = field(default_factory=Traffic)
     rate: float | None = None
     concurrency: int | None = None
+    asks: Sequence[AskTotal] = ()
+    routes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def ended_at(self) -> float | None:

@@ -58,6 +58,7 @@ def _run(run: RunReport) -> dict[str, object]:
         "noted": by_name(ran.noted),
         "asked": _asked(run.asked),
         "traffic": asdict(ran.traffic),
+        "asks": [asdict(total) for total in run.asks],
         "awake": {"billed": cost.seconds if cost else 0.0, **asdict(run.spent), "unaccounted": run.lost},
         "cost": cost.dollars if cost else None,
         "cost_per_1000": run.figures.cost_per_1000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.ask_totals import ask_lines
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.comparison import Verdict
 from orchestrator.domain.phrases import count, duration, money, rate
@@ -230,6 +231,7 @@ def summary(report: Report, zone: tzinfo | None) -> str:
     (run,) = report.runs
     words = (why_line(run, zone), items_line(run), pace_line(run), *traffic_lines(run.ran.traffic), cost_line(run))
     lines = [one for one in words if one]
+    lines += ask_lines(run.asks)
     lines += [f"{failure_line(one)}; next: {one.next}" for one in run.failures]
     lines += [f"next: {run.next}"] if run.next else []
     lines += [f"!! {debt_line(debt, report.data.until, zone)}; next: orchestrator sweep" for debt in report.debts]

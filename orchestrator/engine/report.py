@@ -78,12 +78,14 @@ async def _group_in_full(store: Store, runs: Sequence[Ran], before: Mapping[int,
     causes = await store.views.causes_in(ids, _CAUSES)
     noted = await store.views.noted_in(ids)
     latency, failed = await store.attempts.latency(ids), await store.attempts.failed(ids)
+    asks = await store.transcripts.totals(ids)
     return [
         replace(
             run,
             readings=(own := readings.get(run.id, [])),
             causes=causes.get(run.id, []),
             noted=noted.get(run.id, {}),
+            asks=asks.get(run.id, []),
             traffic=traffic_of(own, latency.get(run.id), failed.get(run.id, []), executing=run.executing),
             before=None if run.id not in before else Before(before[run.id][0], readings.get(before[run.id][0], [])),
         )

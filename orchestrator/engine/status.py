@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.ask_totals import by_endpoint
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import traffic_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.run import Cause, Counts, Run, Tokens
     from orchestrator.domain.traffic import Traffic
     from orchestrator.domain.waiting import Waiting
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 class RunStatus:
     """The current state of a run. `later`: items that may not be asked again yet, if no process executes the run.
 
-    `workers`: the local workers of the process that executes it, if that is on this machine.
+    `asks`: what a rollout has asked, by endpoint. `workers`: the local workers of the process that executes it, if that
+    is on this machine.
     """
 
     run: Run
@@ -33,6 +36,7 @@ class RunStatus:
     noted: Mapping[str, int]
     traffic: Traffic
     later: Waiting | None
+    asks: Sequence[AskTotal] = ()
     workers: Sequence[Vitals] = field(default=())
 
     @property
@@ -67,4 +71,5 @@ async def status_of(name: str | None, store: Store) -> RunStatus:
         await views.noted(run.id),
         await traffic_in(store, run.id, readings, executing=executing),
         None if executing or run.state.ended else await views.later(run.id, time.time()),
+        by_endpoint((await store.transcripts.totals([run.id])).get(run.id, [])),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exact_json
 from orchestrator.domain.answer import by_name
@@ -14,8 +14,9 @@ from orchestrator.domain.wall_clock import dated
 from orchestrator.engine.status import state_word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.costs import By, Cost
     from orchestrator.domain.queue import Queued
     from orchestrator.domain.run import Counts, Run
@@ -56,12 +57,17 @@ def status_json(status: RunStatus) -> dict[str, object]:
         **_speed(run, counts),
         **asdict(status.tokens),
         "traffic": asdict(status.traffic),
+        "asks": [_ask_total(one) for one in status.asks],
         "noted": by_name(status.noted),
         "waiting": status.waits,
         "error": run.error,
         "failures": [asdict(cause) for cause in status.causes],
         "workers": [asdict(worker) for worker in status.workers],
     }
+
+
+def _ask_total(total: AskTotal) -> dict[str, object]:
+    return {name: value for name, value in asdict(total).items() if name not in {"step", "cost"}}
 
 
 def _speed(run: Run, counts: Counts) -> dict[str, float | None]:
@@ -96,6 +102,16 @@ def item_json(view: ItemView) -> dict[str, object]:
         "error": error,
         "notes": [word.partition(":")[0] for word in (view.notes or "").split()],
     }
+
+
+def ask_title(ask: Mapping[str, Any]) -> str:
+    """Return the title of an ask in a transcript: its number, what was asked, and how that ended."""
+    step = f" ({ask['step']})" if ask["step"] else ""
+    took = "" if ask["seconds"] is None else f" after {ask['seconds']:.3f} s"
+    tokens = [f"{ask[name]:,} tokens {way}" for name, way in (("tokens_in", "in"), ("tokens_out", "out")) if ask[name]]
+    tries = [f"attempt {ask['attempts']}"] if ask["attempts"] > 1 else []
+    ended = ", ".join([f"{ask['outcome'] or 'unanswered'}{took}", *tries, *tokens, *ask["notes"]])
+    return f"{ask['number']} of {ask['endpoint'] or 'a function'}{step}: {ended}"
 
 
 def queue_json(found: Sequence[Queued], now: float, *, served: bool) -> dict[str, object]:

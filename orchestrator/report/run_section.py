@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.readings import Span
     from orchestrator.domain.report import RunReport
 
@@ -51,7 +52,8 @@ def run_section(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
     parts = [tag("h2", f"Run {run.ran.id} of {run.ran.job} ", badge)]
     if why := words.why_line(run, zone):
         parts.append(tag("div", tag("p", why), *_next(run), class_=f"notice {BADGES.get(run.state, 'warn')}"))
-    parts += [facts(run, now, zone), _awake(run), *_course(run, zone), _failures(run)]
+    asks = [tag("h3", "What was asked"), asks_table(run)] if run.asks else []
+    parts += [facts(run, now, zone), *asks, _awake(run), *_course(run, zone), _failures(run)]
     return tag("section", *parts)
 
 
@@ -93,6 +95,25 @@ def facts(run: RunReport, now: float, zone: tzinfo | None) -> Markup:
         hook = f"{result.hook}{f': {result.said}' if result.said else ''}"
         rows.append(joined(tag("dt", "notified" if result.ok else "could not notify"), tag("dd", hook)))
     return tag("dl", *rows, class_="facts")
+
+
+def asks_table(run: RunReport) -> Markup:
+    """Return what a rollout has asked, by endpoint and step."""
+    heads = [("endpoint", ""), ("step", "")]
+    heads += [(name, "n") for name in ("asks", "discarded", "retried", "tokens in", "tokens out", "took", "cost")]
+    header = tag("tr", *(tag("th", name, class_=kind or None) for name, kind in heads))
+    rows = [
+        tag("tr", *(tag("td", cell, class_=kind or None) for cell, (_, kind) in zip(_cells(total), heads, strict=True)))
+        for total in run.asks
+    ]
+    return scrolling(f"Asks of run {run.ran.id}", tag("table", header, *rows))
+
+
+def _cells(total: AskTotal) -> list[str]:
+    counts = (total.asks, total.discarded, total.retried, total.tokens_in, total.tokens_out)
+    numbers = ["" if number is None else f"{number:,}" for number in counts]
+    cost = "" if total.cost is None else money(total.cost)
+    return [total.endpoint or "functions", total.step or "", *numbers, duration(total.seconds), cost]
 
 
 def arrow(run: RunReport, what: str) -> Markup:

@@ -8,6 +8,7 @@ from rich.segment import Segment, Segments
 
 from orchestrator.domain import report_words as words
 from orchestrator.domain.answer import noted_words
+from orchestrator.domain.ask_totals import ask_lines
 from orchestrator.domain.phrases import duration, money, visible
 from orchestrator.domain.readings import merged
 from orchestrator.domain.traffic import traffic_lines
@@ -107,7 +108,7 @@ def _show_run(say: _Voice, run: RunReport, zone: tzinfo | None) -> None:
     for line in noted_words(ran.noted, ran.id):
         say.indented(line, "yellow")
     _show_course(say, run)
-    for line in traffic_lines(ran.traffic):
+    for line in [*traffic_lines(ran.traffic), *ask_lines(run.asks)]:
         say.indented(line)
     if run.cost is not None:
         say.indented(words.cost_line(run))

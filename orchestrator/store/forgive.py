@@ -32,6 +32,12 @@ _FORGET_DELIVERED = """
 DELETE FROM delivered_item WHERE (job_id, item_id, hash) IN
 (SELECT i.job_id, i.item_id, i.hash FROM item i WHERE i.key IN (SELECT value FROM json_each(:keys)))
 """
+# What a rollout was answered stays; what failed, also in part, is asked anew.
+_FORGET_ASKS = """
+DELETE FROM ask WHERE outcome IS NOT 'completed' AND key IN (
+    SELECT a.key FROM json_each(:keys) v JOIN item i ON i.key = v.value
+    JOIN ask a ON a.job_id = i.job_id AND a.item_id = i.item_id)
+"""
 REOPEN = f"""
 UPDATE chunk SET state = iif(state = 'done', 'available', state)
 WHERE run_id = :run AND id IN ({WITH_ITEMS}) RETURNING id
@@ -57,6 +63,7 @@ async def forgive(connection: AsyncConnection, keys: Sequence[int], asked_by: in
     values = {"keys": orjson.dumps(list(keys)).decode(), "run": asked_by}
     await connection.execute(_FORGIVE, values)
     await connection.execute(_FORGET_DELIVERED, values)
+    await connection.execute(_FORGET_ASKS, values)
     reopened = (await connection.execute(REOPEN, values)).all()
     await connection.execute(RECOUNT, values)
     return bool(reopened)

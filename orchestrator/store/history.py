@@ -24,7 +24,8 @@ SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_
        json_extract(r.spec, '$.output') AS output, r.total,
        (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
        (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.notification,
-       {IS_OWED} AS owes_news, r.rate, r.concurrency
+       {IS_OWED} AS owes_news, r.rate, r.concurrency,
+       json_extract(r.spec, '$.routes') AS routes
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _RUNS = f"""{_RUN}
@@ -160,6 +161,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         owes,
         rate,
         concurrency,
+        routes,
     ) = row
     hooks = orjson.loads(notification).get("results", []) if notification else []
     created, started, left, finished, due, deadline = moments
@@ -186,6 +188,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         owes_notification=bool(owes),
         rate=rate,
         concurrency=concurrency,
+        routes=orjson.loads(routes) if routes else {},
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.store.runs import Runs
     from orchestrator.store.schedules import Schedules
     from orchestrator.store.snapshots import Snapshots
+    from orchestrator.store.transcripts import Transcripts
     from orchestrator.store.views import Views
     from orchestrator.store.windows import Windows
 
@@ -53,6 +54,7 @@ class Store:
     windows: Windows
     lasting_holds: LastingHolds
     views: Views
+    transcripts: Transcripts
     attempts: Attempts
     readings: Readings
     history: History

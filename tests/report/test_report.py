@@ -17,11 +17,13 @@ from rich.console import Console
 
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.report_json import as_json
+from orchestrator.domain.report_words import summary
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import report_of, report_since
 from orchestrator.report.page import page
 from orchestrator.report.text import show
 from orchestrator.store import Store
+from tests.asks import write_totals
 from tests.past import NIGHT, Night, a_bad_night, clock_at, live
 
 if TYPE_CHECKING:
@@ -137,6 +139,39 @@ def test_the_text_report_of_a_night_matches_the_expected_file(bad_night: Report)
 def test_the_json_report_of_a_night_matches_the_expected_file(bad_night: Report) -> None:
     text = orjson.dumps(rounded(orjson.loads(orjson.dumps(as_json(bad_night)))), option=orjson.OPT_INDENT_2).decode()
     assert f"{text}\n" == kept("night.json", f"{text}\n")
+
+
+async def _rollout(store: Store, clock: Clock) -> Report:
+    run = await live(store, clock, Night("qa", NIGHT, 200))
+    totals = {("writer", "draft"): (200, 1, 2, 900, 500, 30.0), ("writer", "repair"): (50, 0, 0, 90, 50, 10.0)}
+    await write_totals(
+        store, run, totals | {("judge", ""): (200, 0, 0, None, None, 8.0), ("", ""): (9, 0, 0, 0, 0, 1.0)}
+    )
+    return await report_of(store, run)
+
+
+def test_a_rollout_is_reported_by_endpoint_and_step_with_its_part_of_the_cost(tmp_path: Path) -> None:
+    report = reported(tmp_path, _rollout)
+    (run,) = report.runs
+    assert run.cost is not None
+    dollars = run.cost.dollars or 0.0
+    assert [one.cost for one in run.asks] == [None, pytest.approx(dollars * 0.75), pytest.approx(dollars * 0.25), None]
+    (found,) = rounded(as_json(report)["runs"])
+    assert [(one["endpoint"], one["step"], one["asks"], one["tokens_in"]) for one in found["asks"]] == [
+        ("judge", "", 200, None),
+        ("writer", "draft", 200, 900),
+        ("writer", "repair", 50, 90),
+        ("", "", 9, 0),
+    ]
+    text = as_text(report)
+    assert (
+        "  asked writer (draft): 200 asks, 1 discarded, 2 retried, 900 tokens in, 500 tokens out, 30.0 s, $0.0" in text
+    )
+    assert "  asked functions: 9 asks, 1.0 s\n" in text
+    assert "asked judge: 200 asks, 8.0 s" in summary(report, PARIS)
+    parsed = Parsed(page(report, PARIS))
+    assert "What was asked" in parsed.texts
+    assert {"repair", "functions", "tokens out"} < set(parsed.texts)
 
 
 def test_debts_come_first_with_the_command_to_pay_them(bad_night: Report) -> None:

@@ -13,6 +13,7 @@ from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, Run, RunState, Spec
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
+from tests.asks import Asked, write_asks
 from tests.ledgers import forgive
 
 if TYPE_CHECKING:
@@ -97,6 +98,18 @@ async def test_forgiven_items_start_with_a_clean_record(store: Store) -> None:
     (part,) = await store.items.lease(run.id, await process(store), 1)
     (item,) = part.items
     assert (item.attempt, list(item.failures)) == (2, [])
+
+
+async def test_what_failed_in_the_rollout_of_a_forgiven_item_is_asked_anew_and_answers_stay(store: Store) -> None:
+    run, _ = await run_of(store, [row("bad"), row("good"), BROKEN])
+    await settle_all(store, run)
+    for item in ("bad", "good", "broken"):
+        answered, refused = Asked(item, 1, "answered"), Asked(item, 2, "refused", outcome="discarded")
+        await write_asks(store, run.id, answered, refused, Asked(item, 3, "tried", outcome=None))
+    await forgive(store, run.id)
+    assert [ask["request"] for ask in await store.transcripts.of(run.id, "bad")] == ["answered"]
+    for item in ("good", "broken"):
+        assert len(await store.transcripts.of(run.id, item)) == 3
 
 
 async def test_an_incremental_job_still_knows_items_that_were_not_forgiven(store: Store) -> None:

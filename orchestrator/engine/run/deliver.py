@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.answer import by_name
+from orchestrator.domain.ask_totals import by_endpoint
 from orchestrator.domain.costs import bill_runs
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.domain.readings import lost_requests
@@ -122,7 +123,15 @@ async def _made(run: Run, store: Store) -> dict[str, object]:
         "lost_requests": lost_requests(await store.readings.of(run.id)),
         "tokens": {"in": tokens.tokens_in, "out": tokens.tokens_out},
         "cost": await _cost(run, store),
+        **await _asked(run, store),
     }
+
+
+async def _asked(run: Run, store: Store) -> dict[str, object]:
+    """Return what a rollout has asked, by endpoint; nothing for other runs."""
+    totals = by_endpoint((await store.transcripts.totals([run.id])).get(run.id, []))
+    counts = {one.endpoint or "functions": {"asks": one.asks, "discarded": one.discarded} for one in totals}
+    return {"asks": counts} if counts else {}
 
 
 async def _cost(run: Run, store: Store) -> dict[str, object] | None:
@@ -159,12 +168,13 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Map
 
 
 def _request(about: Mapping[str, object]) -> object:
-    """Return the template that requests were made from, or where the function is; None if the ledger has neither.
+    """Return the template that requests were made from, or where the function or rollout is; None if not known.
 
     Others may read it, so it shows no secrets.
     """
     spec = about.get("spec")
-    match spec.get("request", "{text}") if isinstance(spec, dict) else about.get("request"):
+    template = spec.get("rollout") or spec.get("request", "{text}") if isinstance(spec, dict) else about.get("request")
+    match template:
         case {"python": {"name": name}}:
             return f"{name} of the job file"
         case template:

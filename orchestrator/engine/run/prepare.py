@@ -62,6 +62,8 @@ def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, obj
         "incremental": job.incremental,
         "parse": fingerprint_of(job.parse),
     }
+    if job.rollout is not None:
+        about["routes"] = {route.name: [one.endpoint.name for one in route.endpoints] for route in job.routes}
     if isinstance(job.source, ReadsResults):
         about["results_of"] = job.source.job
     return Spec(job.name, job.fingerprint(identity, request.limit), _sha256(job), about), identity

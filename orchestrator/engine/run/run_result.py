@@ -12,6 +12,7 @@ from orchestrator.engine.report import traffic_in
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.ask_totals import AskTotal
     from orchestrator.domain.run import Cause, Counts, Plan, Run, Tokens
     from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.progress import Progress
@@ -41,6 +42,7 @@ class RunResult:
     noted: Mapping[str, int] = field(default_factory=dict)
     hints: Sequence[str] = ()  # suggestions concerning the items of the plan
     traffic: Traffic = field(default_factory=Traffic)  # of all processes that worked on the run
+    asks: Sequence[AskTotal] = ()  # what a rollout has asked, by endpoint and step
 
 
 async def result_of(
@@ -66,4 +68,5 @@ async def result_of(
         noted=await store.views.noted(run.id),
         hints=tuple(progress.hints),
         traffic=await traffic_in(store, run.id, readings, executing=False),
+        asks=(await store.transcripts.totals([run.id])).get(run.id, []),
     )

@@ -71,6 +71,18 @@ class Cost(Answer):
     dollars: float | None
 
 
+class AskTotal(Answer):
+    """What a rollout has asked one endpoint; "" stands for calls of functions. `seconds`: of all requests together."""
+
+    endpoint: str
+    asks: int
+    discarded: int
+    retried: int
+    tokens_in: int | None
+    tokens_out: int | None
+    seconds: float
+
+
 class Status(Answer):
     """A run as `orchestrator status --json` prints it, and what it has cost so far."""
 
@@ -83,6 +95,7 @@ class Status(Answer):
     tokens_in: int | None
     tokens_out: int | None
     traffic: dict[str, object]
+    asks: list[AskTotal]
     noted: dict[str, int]
     waiting: str | None
     error: str | None
@@ -119,8 +132,26 @@ class Attempt(Answer):
     at: float
 
 
+class Ask(Answer):
+    """One ask of a rollout. `endpoint`: null for a call of a function. `outcome`: null if it is not settled yet."""
+
+    number: int
+    endpoint: str | None
+    step: str | None
+    request: object
+    outcome: str | None
+    answer: object
+    attempts: int
+    seconds: float | None
+    at: float | None
+    tokens_in: int | None
+    tokens_out: int | None
+    notes: list[str]
+    failures: list[dict[str, object]]
+
+
 class ItemDetail(Answer):
-    """One item with its request, every attempt, and its answer."""
+    """One item with its request, every attempt, its answer, and what a rollout has asked for it."""
 
     id: str
     position: int
@@ -130,6 +161,7 @@ class ItemDetail(Answer):
     attempts: list[Attempt]
     answer: object
     output: object
+    asks: list[Ask]
 
 
 class Reading(Answer):

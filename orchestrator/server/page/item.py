@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.conversation import answer_turns, conversation_of
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.phrases import count, duration
-from orchestrator.report.listings import moment
+from orchestrator.report.listings import ask_title, moment
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
@@ -46,6 +46,7 @@ async def item_page(request: web.Request, item_id: str) -> web.Response:
         tag("p", badge(state), " ", _where(run, item), class_="state"),
         _actions(request, run, item_id, state, attempts),
         *_content(item),
+        *_asks(item["asks"]),
         _attempts(attempts),
     ]
     spoken = f"item {item_id} is {state}"
@@ -98,6 +99,24 @@ def _content(item: Mapping[str, object]) -> list[Markup]:
     if item["kept"]:
         parts.append(section("Columns kept", json_block(item["kept"])))
     return parts
+
+
+# -- asks -------------------------------------------------------------------------------------------------------------
+
+
+def _asks(asks: object) -> list[Markup]:
+    """Return the transcript of a rollout: each ask is opened by a click."""
+    made = asks if isinstance(asks, list) else []
+    parts = [folded(ask_title(ask), *_content({**ask, "output": None, "kept": None}), *_failed(ask)) for ask in made]
+    return [section("Asks", *parts, aside=count(len(parts), "ask"))] if parts else []
+
+
+def _failed(ask: Mapping[str, Any]) -> list[Markup]:
+    failures = [
+        {**one, "number": number, "outcome": "discarded" if one["available_at"] is None else "retry_later"}
+        for number, one in enumerate(ask["failures"], 1)
+    ]
+    return [_attempts(failures)] if failures else []
 
 
 # -- attempts ---------------------------------------------------------------------------------------------------------

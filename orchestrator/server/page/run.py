@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain import report_words as words
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.report.markup import Markup, joined, tag
-from orchestrator.report.run_section import BADGES, facts
+from orchestrator.report.run_section import BADGES, asks_table, facts
 from orchestrator.server.context import context_of
 from orchestrator.server.ownership import may_act, run_of
 from orchestrator.server.page.actions import MOST_CONCURRENCY
@@ -41,6 +41,7 @@ async def run_page(request: web.Request) -> web.Response:
         _actions(request, report),
         _figures(live),
         section("Over time", curves(report.course)) if report.course or continues(report) else Markup(""),
+        section("What was asked", asks_table(report)) if report.asks else Markup(""),
         _failures(report),
         section("Events", _log(await app.events(number, _EVENTS), report), aside="newest first, clocks are UTC"),
         section("Facts", facts(report, now, None)),
