@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.local import LocalEndpoint
     from orchestrator.endpoints.local_server import LocalServer
     from orchestrator.endpoints.ray_endpoint import RayEndpoint
+    from orchestrator.endpoints.sagemaker import SageMakerEndpoint
     from orchestrator.endpoints.serverless import ServerlessEndpoint
 
 if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
@@ -32,6 +33,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
             "LocalEndpoint": "orchestrator.endpoints.local",
             "LocalServer": "orchestrator.endpoints.local_server",
             "RayEndpoint": "orchestrator.endpoints.ray_endpoint",
+            "SageMakerEndpoint": "orchestrator.endpoints.sagemaker",
             "ServerlessEndpoint": "orchestrator.endpoints.serverless",
             "Sglang": "orchestrator.endpoints.engines",
             "Tei": "orchestrator.endpoints.engines",
@@ -43,6 +45,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
 KINDS = {
     "huggingface": "HuggingFaceEndpoint",
     "huggingface_job": "HuggingFaceJobEndpoint",
+    "sagemaker": "SageMakerEndpoint",
     "http": "HttpEndpoint",
     "command": "CommandEndpoint",
     "serverless": "ServerlessEndpoint",
@@ -66,6 +69,7 @@ __all__ = [
     "LocalEndpoint",
     "LocalServer",
     "RayEndpoint",
+    "SageMakerEndpoint",
     "ServerlessEndpoint",
     "Sglang",
     "Tei",

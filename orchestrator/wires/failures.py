@@ -66,7 +66,7 @@ def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body
 
     The platform's own answers have a `code`; the server's answers do not, and are read as anywhere else.
     """
-    said, fields = words(body), _fields(body)
+    said, fields = words(body), fields_of(body)
     if status == HTTPStatus.BAD_REQUEST and fields is not None and "code" not in fields:
         return _in_doubt(from_answer(url, status, headers, body))  # the toolkit's own bugs are 400 too
     match status, fields.get("code") if fields is not None else None:
@@ -250,12 +250,12 @@ def _wait(seconds: float) -> float | None:
 
 def _estimated_time(body: bytes) -> float | None:
     """Return the seconds until a model has loaded, as the hosted API estimates them: `"estimated_time": 20.0`."""
-    seconds = (_fields(body) or {}).get("estimated_time")
+    seconds = (fields_of(body) or {}).get("estimated_time")
     return _wait(float(seconds)) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
 
 
-def _fields(body: bytes) -> Mapping[str, object] | None:
-    """Return the body's JSON object, or None if it is not one."""
+def fields_of(body: bytes) -> Mapping[str, object] | None:
+    """Return a body's JSON object, or None if it is not one."""
     try:
         said: object = orjson.loads(body)
     except ValueError:

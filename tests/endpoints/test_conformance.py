@@ -21,10 +21,14 @@ from orchestrator.endpoints import (
     HuggingFaceEndpoint,
     HuggingFaceJobEndpoint,
     LocalServer,
+    SageMakerEndpoint,
     ServerlessEndpoint,
+    aws_calls,
     hf_calls,
     hf_job_control,
     huggingface,
+    sagemaker,
+    sagemaker_control,
 )
 from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.testing import BilledEndpointConformance, EndpointConformance
@@ -37,6 +41,7 @@ from tests.handlers import endpoint_of, handler
 from tests.hf_jobs_service import jobs_service
 from tests.hf_rules import answer_to
 from tests.hf_service import Trouble, hf_service
+from tests.sagemaker_service import KEY, SECRET, sagemaker_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -186,6 +191,55 @@ class TestHuggingFaceJobEndpoint(BilledEndpointConformance):
 
 class TestHuggingFaceJobReplicas(TestHuggingFaceJobEndpoint):
     endpoint = replace(TestHuggingFaceJobEndpoint.endpoint, replicas=2)
+
+
+class TestSageMakerEndpoint(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = ({"label": "eno"}, {"label": "owt"})
+    refused = "poison"
+    policy = Policy(batch_size=2)
+    secrets = (KEY, SECRET)
+    endpoint = SageMakerEndpoint("eu-west-1/labeller")
+
+    @pytest.fixture(autouse=True)
+    def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        timeouts = ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
+        monkeypatch.setattr(aws_calls, "API_TIMEOUTS", timeouts)
+        monkeypatch.setattr(sagemaker_control, "LOOK_EVERY", 0.02)
+        monkeypatch.setattr(sagemaker_control, "SETTLING", 0.05)
+        monkeypatch.setattr(sagemaker, "_PROBE_TIMEOUT", 1.0)
+        with sagemaker_service() as self.service:
+            for name, value in self.service.environment.items():
+                monkeypatch.setenv(name, value)
+            yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield self.endpoint
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[Endpoint]:
+        self.service.hangs = True
+        yield self.endpoint
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        for one in self.service.alive():
+            self.service.end(one)
+
+
+class TestSageMakerComponent(TestSageMakerEndpoint):
+    endpoint = SageMakerEndpoint("eu-west-1/shared", component="labeller")
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        self.service.add_config("shared", components=True)
+        self.service.add("shared").instances = 0
+        self.service.add_component("labeller", "shared")
+        yield self.endpoint
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        component = self.service.components["labeller"]
+        component.wanted = component.copies = 0
 
 
 class TestLocalServer(EndpointConformance):
