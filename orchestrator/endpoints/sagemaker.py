@@ -16,6 +16,7 @@ from orchestrator.endpoints.sagemaker_control import TAG, Access, ComponentContr
 from orchestrator.endpoints.sagemaker_data import Invocation
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.reask import refusal_of
+from orchestrator.wires.wire import AnswersElsewhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -93,6 +94,8 @@ class SageMakerEndpoint:
             raise ValueError("copies= is for an inference component: name it in component=")
         if self.component is not None and (self.config is not None or self.tags):
             raise ValueError("config= and tags= are for an endpoint that is created, and with component= none is")
+        if isinstance(self.wire, AnswersElsewhere):
+            raise ValueError("this wire needs several routes, and an endpoint of SageMaker has one")
         if TAG in self.tags:
             raise ValueError(f"the tag {TAG} is our own")
 
