@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class AskTotal:
     """The asks of one endpoint, by the name that the rollout uses; "" stands for calls of functions.
 
-    `step`: the only one that counts here; None for all of them. `seconds`: of all requests together. `cost`: dollars,
-    None if they are not known.
+    `step`: the only one that counts here, or the name of the function; None for all of them. `seconds`: of all requests
+    together. `cost`: dollars, None if they are not known.
     """
 
     endpoint: str
@@ -35,8 +35,9 @@ class AskTotal:
     cost: float | None = None
 
     def __str__(self) -> str:
-        who = f"{self.endpoint or 'functions'}{f' ({self.step})' if self.step else ''}"
-        parts = [count(self.asks, "ask")]
+        step = f" ({self.step})" if self.step else ""
+        who = f"{self.endpoint}{step}" if self.endpoint else self.step or "functions"
+        parts = [count(self.asks, "ask" if self.endpoint else "call")]
         parts += [f"{self.discarded:,} discarded"] if self.discarded else []
         parts += [f"{self.retried:,} retried"] if self.retried else []
         tokens = ((self.tokens_in, "in"), (self.tokens_out, "out"))
@@ -47,7 +48,7 @@ class AskTotal:
 
 def ask_lines(totals: Sequence[AskTotal]) -> list[str]:
     """Return a line such as `asked writer (draft): 1,200 asks, 3 discarded, 96,000 tokens in, 14 min 2 s` for each."""
-    return [f"asked {one}" for one in totals]
+    return [f"{'asked' if one.endpoint else 'called'} {one}" for one in totals]
 
 
 def by_endpoint(totals: Sequence[AskTotal]) -> list[AskTotal]:

@@ -107,11 +107,12 @@ def item_json(view: ItemView) -> dict[str, object]:
 def ask_title(ask: Mapping[str, Any]) -> str:
     """Return the title of an ask in a transcript: its number, what was asked, and how that ended."""
     step = f" ({ask['step']})" if ask["step"] else ""
+    what = f" of {ask['endpoint']}{step}" if ask["endpoint"] else f", call of {ask['step'] or 'a function'}"
     took = "" if ask["seconds"] is None else f" after {ask['seconds']:.3f} s"
     tokens = [f"{ask[name]:,} tokens {way}" for name, way in (("tokens_in", "in"), ("tokens_out", "out")) if ask[name]]
     tries = [f"attempt {ask['attempts']}"] if ask["attempts"] > 1 else []
     ended = ", ".join([f"{ask['outcome'] or 'unanswered'}{took}", *tries, *tokens, *ask["notes"]])
-    return f"{ask['number']} of {ask['endpoint'] or 'a function'}{step}: {ended}"
+    return f"{ask['number']}{what}: {ended}"
 
 
 def queue_json(found: Sequence[Queued], now: float, *, served: bool) -> dict[str, object]:

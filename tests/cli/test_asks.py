@@ -26,7 +26,7 @@ async def _write(path: str) -> None:
         await write_asks(
             store, run, Asked("good 1", 2, "q", endpoint="judge", outcome="discarded", failures=[BUSY, BUSY])
         )
-        await write_asks(store, run, Asked("good 1", 3, {"name": "look_up"}, endpoint=None, answer=1))
+        await write_asks(store, run, Asked("good 1", 3, {"name": "look_up"}, endpoint=None, step="look_up", answer=1))
         await write_asks(store, run, Asked("good 1", 4, "q", outcome=None))
         await write_totals(store, run, {("writer", "draft"): (2, 1, 0, 3, 4, 0.5)})
 
@@ -44,7 +44,7 @@ def test_an_item_is_shown_with_all_that_its_rollout_asked(workplace: Workplace) 
         "  request: q",
         "  failed after 0.500 s unavailable 503 busy",
         "  failed after 0.500 s unavailable 503 busy",
-        "ask 3 of a function: completed after 0.250 s",
+        "ask 3, call of look_up: completed after 0.250 s",
         '  request: {"name":"look_up"}',
         "  answer: 1",
         "ask 4 of writer: unanswered after 0.250 s",

@@ -13,7 +13,7 @@ from orchestrator.domain.terms import Spent
 DRAFT = AskTotal("writer", "draft", 1200, 3, 5, 96_000, 12_000, 800.0)
 REPAIR = AskTotal("writer", "repair", 100, 0, 0, 4_000, None, 200.0)
 JUDGE = AskTotal("judge", "", 1, 0, 0, None, None, 0.5)
-CALL = AskTotal("", "", 7, 0, 0, 0, 0, 1.0)
+CALL = AskTotal("", "look_up", 7, 0, 0, 0, 0, 1.0)
 
 
 def receipt(endpoint: str, run: int, price: float | None = 3600.0) -> Receipt:
@@ -27,7 +27,7 @@ def test_totals_are_said_by_endpoint_and_step() -> None:
         "asked writer (draft): 1,200 asks, 3 discarded, 5 retried, 96,000 tokens in, 12,000 tokens out, 13 min 20 s",
         "asked writer (repair): 100 asks, 4,000 tokens in, 3 min 20 s, $0.2500",
         "asked judge: 1 ask, 0.5 s",
-        "asked functions: 7 asks, 1.0 s",
+        "called look_up: 7 calls, 1.0 s",
     ]
 
 

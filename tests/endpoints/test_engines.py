@@ -234,7 +234,7 @@ def test_a_run_through_two_replicas_of_llama_cpp_one_of_which_is_killed(workplac
     assert spec.origin is not None
     model = next(Path(spec.origin).parent.rglob("*.gguf"))
     workplace.write_rows(rows(range(24)))
-    program = f"program=[{sys.executable!r}, {str(TESTS / 'llama_server.py')!r}]"
+    program = f"program=[{sys.executable!r}, {str(TESTS.parent / 'jobs' / 'answering' / 'llama_server.py')!r}]"
     settings = "parameters={'max_tokens': 8, 'temperature': 0}, replicas=2, name='llama', arguments=['--parallel', '2']"
     job = workplace.job(endpoint=f"LlamaCpp({str(model)!r}, {program}, {settings})", prelude=PRELUDE)
     with workplace.start("run", "--json", job) as running:

@@ -145,7 +145,7 @@ async def _rollout(store: Store, clock: Clock) -> Report:
     run = await live(store, clock, Night("qa", NIGHT, 200))
     totals = {("writer", "draft"): (200, 1, 2, 900, 500, 30.0), ("writer", "repair"): (50, 0, 0, 90, 50, 10.0)}
     await write_totals(
-        store, run, totals | {("judge", ""): (200, 0, 0, None, None, 8.0), ("", ""): (9, 0, 0, 0, 0, 1.0)}
+        store, run, totals | {("judge", ""): (200, 0, 0, None, None, 8.0), ("", "look_up"): (9, 0, 0, 0, 0, 1.0)}
     )
     return await report_of(store, run)
 
@@ -161,13 +161,13 @@ def test_a_rollout_is_reported_by_endpoint_and_step_with_its_part_of_the_cost(tm
         ("judge", "", 200, None),
         ("writer", "draft", 200, 900),
         ("writer", "repair", 50, 90),
-        ("", "", 9, 0),
+        ("", "look_up", 9, 0),
     ]
     text = as_text(report)
     assert (
         "  asked writer (draft): 200 asks, 1 discarded, 2 retried, 900 tokens in, 500 tokens out, 30.0 s, $0.0" in text
     )
-    assert "  asked functions: 9 asks, 1.0 s\n" in text
+    assert "  called look_up: 9 calls, 1.0 s\n" in text
     assert "asked judge: 200 asks, 8.0 s" in summary(report, PARIS)
     parsed = Parsed(page(report, PARIS))
     assert "What was asked" in parsed.texts

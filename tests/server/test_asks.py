@@ -52,7 +52,7 @@ async def test_the_api_shows_transcripts_and_asks_by_endpoint(http: Inside, run:
 async def test_pages_show_the_transcript_of_an_item_and_the_asks_of_a_run(http: Inside, run: int) -> None:
     page = await text(http, f"/runs/{run}/items/good%201")
     assert "1 of writer (draft): completed after 0.250 s, attempt 2, 5 tokens in, 2 tokens out" in page
-    assert "2 of a function: completed after 0.250 s" in page
+    assert "2, call of a function: completed after 0.250 s" in page
     assert "how far is it?" in page
     assert "42 km" in page
     assert "<script>alert" not in page

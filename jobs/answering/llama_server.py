@@ -1,4 +1,4 @@
-"""The server of llama.cpp with the part of the `llama-server` command line that tests use. Run as a script."""
+"""The server of llama.cpp with the part of the `llama-server` command line that we use: needs xllamacpp."""
 
 from __future__ import annotations
 
