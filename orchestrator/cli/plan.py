@@ -21,7 +21,7 @@ def plan(
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Show what a run would do now: how many items are new, edited, reused or to retry. Calls no endpoint."""
+    """Show what a run would do now: items that are new, edited, reused or to retry, and the cost. Calls no endpoint."""
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
     found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
@@ -29,8 +29,10 @@ def plan(
     if json:
         said = {"answered_by": found.answered_by, "hints": list(found.hints)}
         counts = {"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted)
-        print_json(counts | {name: value for name, value in said.items() if value})
+        print_json(counts | {"estimate": asdict(found.estimate)} | {name: said[name] for name in said if said[name]})
     else:
         say(found)
         if found.parses_again:
             say("parse has changed: existing answers, including discarded ones, are parsed again")
+        if counted.to_ask:
+            say(found.estimate)

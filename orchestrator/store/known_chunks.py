@@ -55,7 +55,7 @@ _FORGET_TEXTS = f"UPDATE chunk SET texts = NULL WHERE texts IS NOT NULL AND id I
 _COMPLETED = "SELECT completed FROM chunk WHERE id = ?"
 _IN_CHUNK = f"m.id >= (:run << {POSITION_BITS}) | :lo AND m.id < (:run << {POSITION_BITS}) | :hi"
 _UNANSWERED = f"""
-SELECT i.item_id, i.hash FROM member m CROSS JOIN item i ON i.key = m.item_key
+SELECT i.item_id, i.hash, i.request FROM member m CROSS JOIN item i ON i.key = m.item_key
 LEFT JOIN result r ON r.item_key = m.item_key WHERE {_IN_CHUNK} AND r.outcome IS NOT 'completed'
 """
 _COPY_MEMBERS = f"""
@@ -111,8 +111,8 @@ def completed_in(connection: sqlite3.Connection, known: KnownChunk) -> int:
     return int(found[0])
 
 
-def unanswered(connection: sqlite3.Connection, before: Earlier, known: KnownChunk) -> list[tuple[str, str]]:
-    """The ids and hashes of its items without an answer."""
+def unanswered(connection: sqlite3.Connection, before: Earlier, known: KnownChunk) -> list[tuple[str, str, str | None]]:
+    """The ids, hashes and requests of its items without an answer."""
     return connection.execute(_UNANSWERED, _range(before, known)).fetchall()
 
 

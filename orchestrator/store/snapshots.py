@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from orchestrator.domain.estimate import Load
 from orchestrator.domain.run import Plan
 from orchestrator.store.chunks import POSITION_BITS, RECOUNT, open_new_chunk
 from orchestrator.store.known_chunks import (
@@ -147,17 +148,19 @@ class Snapshots:
         reuse: Sequence[int] = (),
         position: int = 0,
         before: Earlier | None = None,
-    ) -> Plan:
+    ) -> tuple[Plan, Load]:
         """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing.
 
-        `before`: the run before, if its chunks are taken over. Raises `Unlike` as `ingest` does.
+        Also how much of them would be asked. `before`: the run before, if its chunks are taken over. Raises `Unlike` as
+        `ingest` does.
         """
         which = _Which(job_id, None, before, reuse)
 
-        def work(connection: Connection) -> Plan:
+        def work(connection: Connection) -> tuple[Plan, Load]:
             if isinstance(rows, KnownChunk):
-                return _plan_of_known(connection.driver, which, rows)
-            return _plan(which, connection.driver, rows, _versions(connection.driver, which, position, rows))
+                return _known_classified(connection.driver, which, rows)
+            versions = _versions(connection.driver, which, position, rows)
+            return _classified(which, connection.driver, rows, versions)
 
         return await self._database.read_in_one_trip(work)
 
@@ -227,12 +230,12 @@ def _ingest(which: _Which, run_id: int, position: int, chunks: Sequence[Rows], c
     plan = Plan()
     for rows in chunks:
         if isinstance(rows, KnownChunk):
-            plan += _plan_of_known(connection, which, rows)
+            plan += _known_classified(connection, which, rows)[0]
             take_over(connection, rows, which.before, run_id, position)
         else:
             versions = _versions(connection, which, position, rows)
             _check_ids(rows, versions, position)
-            plan += _plan(which, connection, rows, versions)
+            plan += _classified(which, connection, rows, versions)[0]
             _add_chunk(connection, which, run_id, position, rows, versions)
         position += len(rows)
     return plan
@@ -264,16 +267,17 @@ def _check_alike(row: NewItem, versions: Sequence[_Version], position: int) -> N
             raise Unlike
 
 
-def _plan_of_known(connection: sqlite3.Connection, which: _Which, known: KnownChunk) -> Plan:
+def _known_classified(connection: sqlite3.Connection, which: _Which, known: KnownChunk) -> tuple[Plan, Load]:
     """What the rows of a chunk of the run before are. Only those without an answer have to be looked at."""
     if which.before is None:
         raise Unlike
     completed = completed_in(connection, known)
     if completed == known.rows:
-        return Plan(reused=completed)
-    left = [NewItem(name, digest, None, None) for name, digest in unanswered(connection, which.before, known)]
+        return Plan(reused=completed), Load()
+    left = [NewItem(*row, None) for row in unanswered(connection, which.before, known)]
     unlike = replace(which, before=None)
-    return Plan(reused=known.rows - len(left)) + _plan(which, connection, left, _versions(connection, unlike, 0, left))
+    plan, load = _classified(unlike, connection, left, _versions(connection, unlike, 0, left))
+    return Plan(reused=known.rows - len(left)) + plan, load
 
 
 def _check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[_Version]], position: int) -> None:
@@ -292,22 +296,25 @@ def _check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[_Version
             raise RepeatedId(row.item_id, first, position + index)
 
 
-def _plan(
+def _classified(
     which: _Which,
     connection: sqlite3.Connection,
     rows: Sequence[NewItem],
     versions: Mapping[int, Sequence[_Version]],
-) -> Plan:
-    """How many of the rows are what."""
+) -> tuple[Plan, Load]:
+    """How many of the rows are what, and how much of them is to be asked."""
     elsewhere: set[int] = set()
     if which.reuse:
         slim = _json([[row.item_id, row.hash] for row in rows])
         found = connection.execute(_ANSWERED_ELSEWHERE, {"rows": slim, "others": _json(list(which.reuse))})
         elsewhere = {index for (index,) in found}
     special = versions.keys() | elsewhere
-    classes = Counter[Class](class_of(rows[index], versions.get(index, ()), index in elsewhere) for index in special)
-    classes["new"] += len(rows) - len(special)
-    return Plan(**{str(name): number for name, number in classes.items()})
+    classes = {index: class_of(rows[index], versions.get(index, ()), index in elsewhere) for index in special}
+    counts = Counter[Class](classes.values())
+    counts["new"] += len(rows) - len(special)
+    asked = [row for index, row in enumerate(rows) if classes.get(index, "new") not in {"reused", "discarded"}]
+    plan = Plan(**{str(name): number for name, number in counts.items()})
+    return plan, Load(len(asked), sum(len(row.request or "") for row in asked))
 
 
 def class_of(row: NewItem, versions: Sequence[_Version], elsewhere: bool) -> Class:  # noqa: FBT001 - three facts

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.store.attempts import Attempts
     from orchestrator.store.batches import Batches
     from orchestrator.store.delivered_items import DeliveredItems
+    from orchestrator.store.estimates import Estimates
     from orchestrator.store.files import Files
     from orchestrator.store.finished_runs import FinishedRuns
     from orchestrator.store.history import History
@@ -51,6 +52,7 @@ class Store:
     answers: Answers
     reuse: Reuse
     delivered_items: DeliveredItems
+    estimates: Estimates
     windows: Windows
     lasting_holds: LastingHolds
     views: Views

@@ -72,6 +72,8 @@ class Scripted:
     poisons: bool = False  # every text is refused
     fails_with: Callable[[Sequence[str]], Exception | None] | None = None  # the exception of a request with these texts
     each: float = 0.0  # seconds added for each item of a request
+    per_character: float = 0.0  # seconds added for each character of its texts
+    slots: anyio.Semaphore | None = None  # as many requests are worked on at once, the others wait
     tokens: int | None = None  # seconds that each answer reports
     metrics: str | None = None
     delay: float = 0.0  # seconds that each request takes
@@ -251,7 +253,9 @@ class _Data:
         endpoint.in_flight += 1
         endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
         try:
-            await anyio.sleep(endpoint.delay + endpoint.each * len(texts))
+            async with endpoint.slots or nullcontext():
+                characters = sum(map(len, texts))
+                await anyio.sleep(endpoint.delay + endpoint.each * len(texts) + endpoint.per_character * characters)
             if endpoint.gate is not None:
                 await endpoint.gate.wait()
             if endpoint.slow_after is not None and len(endpoint.asked) > endpoint.slow_after:

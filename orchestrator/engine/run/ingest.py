@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.estimate import Load
 from orchestrator.domain.events import SourceRead
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.run import Plan
@@ -106,7 +107,10 @@ async def _read_in(
 
 
 async def plan(snapshot: Snapshot, store: Store, events: EventListener, look: Look | None = None) -> Plan:
-    """Return what a run would do now. Reads the whole source, writes and calls nothing. `look` gets every chunk."""
+    """Return what a run would do now; set `snapshot.load`. Reads the whole source, writes and calls nothing.
+
+    `look` gets every chunk.
+    """
     job_id = await store.runs.job_id(snapshot.job.name)
     if snapshot.job.incremental:
         snapshot.delivered = partial(store.delivered_items.delivered, job_id)
@@ -128,12 +132,13 @@ async def _count(
     look: Look | None,
     before: Earlier | None,
 ) -> Plan:
-    found, position = Plan(), 0
+    found, position, snapshot.load = Plan(), 0, Load()
     async with _repeats() as ids:
         async with _opened(snapshot, before, partial(_note_ids, ids)) as groups:
             async for group in groups:
                 for chunk in group:
-                    found += await store.snapshots.classify(job_id, chunk, snapshot.reuse, position, before)
+                    part, load = await store.snapshots.classify(job_id, chunk, snapshot.reuse, position, before)
+                    found, snapshot.load = found + part, snapshot.load + load
                     position += len(chunk)
                     if look is not None and isinstance(chunk, Chunk):
                         await look(chunk)

@@ -10,6 +10,7 @@ from anyio import to_thread
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.chained import chain_hints, chained
 from orchestrator.engine.run.choices import choice_hints, choosing_as_before
+from orchestrator.engine.run.estimate import estimate_for
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import plan as count_rows
 from orchestrator.engine.run.reuse import Elsewhere
@@ -19,6 +20,7 @@ from orchestrator.job import fingerprint_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.estimate import Estimate
     from orchestrator.domain.run import Plan
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.store import Store
@@ -29,12 +31,14 @@ class Forecast:
     """What a run would do. `counts`: the rows by what has to be done.
 
     `answered_by`: how many of the rows to ask other jobs have answered, by job, highest first. `parses_again`: `parse`
-    has changed, so outputs are made again from the stored answers. `hints`: for the user.
+    has changed, so outputs are made again from the stored answers. `estimate`: of what asking takes. `hints`: for the
+    user.
     """
 
     counts: Plan
     answered_by: Mapping[str, int]
     parses_again: bool
+    estimate: Estimate
     hints: Sequence[str] = ()
 
     def __str__(self) -> str:
@@ -56,4 +60,5 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     snapshot = Snapshot(job, identity, request.limit, reuse=others)
     found = await count_rows(snapshot, store, Progress(), elsewhere.look if jobs else None)
     hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
-    return Forecast(found, elsewhere.answered_by, parses_again, hints)
+    estimate = await estimate_for(snapshot.load, job, identity, job_id, store)
+    return Forecast(found, elsewhere.answered_by, parses_again, estimate, hints)

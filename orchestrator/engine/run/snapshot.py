@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import from_thread
 
 from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator.domain.estimate import Load
 from orchestrator.domain.request import columns_in
 from orchestrator.engine.run.drafts import Draft, DraftMaker
 from orchestrator.engine.run.known_rows import Text, compared, hash_of, made_as
@@ -43,7 +44,7 @@ class Snapshot:
 
     `input_sha256`: of the source just before it is read, if it has one. `delivered` says which rows earlier runs have
     delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column in `keep`
-    that no row has. `reuse`: other jobs whose answers are taken over.
+    that no row has. `reuse`: other jobs whose answers are taken over. `load`: what is to be asked, set by a plan.
     """
 
     job: Job
@@ -55,6 +56,7 @@ class Snapshot:
     sha256: str = field(default="", init=False)
     left_out: int = field(default=0, init=False)
     never_kept: str | None = field(default=None, init=False)
+    load: Load = field(default_factory=Load, init=False)
 
     @property
     def made_as(self) -> str | None:

@@ -1,0 +1,32 @@
+"""Gather what an estimate is made from: the earlier runs that are alike, and their awake windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, basis_of, estimated, pace_of
+from orchestrator.domain.urls import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.domain.estimate import Load
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+
+
+async def estimate_for(
+    load: Load, job: Job, identity: Mapping[str, object], job_id: int | None, store: Store
+) -> Estimate:
+    """Estimate what asking this load would take, from the latest run of the job that says enough."""
+    if not load.items:
+        return NOTHING_TO_ASK
+    if job.rollout is not None:
+        return Estimate(reason="how much a rollout asks is not known before it runs")
+    names = ", ".join(one.endpoint.name for one in job.endpoints)
+    alike = [] if job_id is None else await store.estimates.alike(job_id, names, shown(identity))
+    for run in alike:
+        if (pace := pace_of(await store.estimates.samples(run))) is not None:
+            billing = await store.estimates.billing(run.run)
+            return estimated(load, pace, billing, basis_of(run.run, pace.samples))
+    return estimated(load, None, [], "")
