@@ -222,6 +222,7 @@ def test_status_and_runs_show_the_progress(finished: Workplace) -> None:
         "rate": None,
         "seconds_left": None,
         "waiting": None,
+        "asks": [],
         "noted": {},
         "tokens_in": None,
         "tokens_out": None,
