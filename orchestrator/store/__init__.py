@@ -6,6 +6,7 @@ from cancellation, and one transition: its `UPDATE` names the state that it leav
     run       queue.py: queued -> claimed -> requeued or failed    runs.py, taking.py: taken -> open -> ended
     item      snapshots.py: ingested    items.py: leased -> settled, released, expired    forgive.py: available again
     result    items.py, reuse.py: written once    answers.py: parsed again    chunks.py: counted in every run
+    ask       asks.py: answered or failed -> asked again
     endpoint  windows.py: entered -> owed -> left -> closed    lasting_holds.py: kept awake without a process
     schedule  schedules.py: each slot fired, skipped or missed    process  runs.py: registered -> left or buried
     batch     batches.py: created -> in progress -> ended    files.py: kept or deleted, with contents in blobs.py

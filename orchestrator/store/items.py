@@ -159,7 +159,7 @@ class Items:
 
     async def settle(self, settlements: Sequence[Settlement], close: Sequence[Lease] = ()) -> None:
         """Write outcomes, and close the leased chunks of which nothing is left. One transaction, replayable."""
-        await self._database.write_in_one_trip(partial(_settle, settlements, close), rows=len(settlements))
+        await self._database.write_in_one_trip(partial(settle_items, settlements, close), rows=len(settlements))
         reached("after commit")
 
     async def release(self, process_id: int) -> None:
@@ -206,7 +206,8 @@ def _kinds(joined: str | None) -> list[FailureKind]:
     return [FailureKind(kind) for kind in joined.split(",")] if joined else []
 
 
-def _settle(settlements: Sequence[Settlement], close: Sequence[Lease], connection: sqlite3.Connection) -> None:
+def settle_items(settlements: Sequence[Settlement], close: Sequence[Lease], connection: sqlite3.Connection) -> None:
+    """Write outcomes of items, and close leased chunks, within a transaction."""
     completed, failed, results = _rows(settlements)
     failures = {"now": time.time(), "rows": _json(failed)} if failed else None
     if failures:
@@ -264,20 +265,21 @@ def _rows(
         item, outcome = settlement.item, settlement.outcome
         match outcome:
             case Completed(output, answer, tokens_in, tokens_out, notes):
-                rest = (output, answer, tokens_in, tokens_out, _words(notes))
+                rest = (output, answer, tokens_in, tokens_out, words(notes))
                 completed.append((item.key, item.attempt, settlement.seconds, now, *rest))
                 results.append(NewResult(item.key, item.lease.chunk, "completed", tokens_in, tokens_out))
             case RetryLater(delay, failure):
                 failed.append(_failure_row(settlement, failure, now + delay))
             case Discarded(failure, answer, notes):
-                failed.append([*_failure_row(settlement, failure, None), answer, _words(notes)])
+                failed.append([*_failure_row(settlement, failure, None), answer, words(notes)])
                 results.append(NewResult(item.key, item.lease.chunk, "discarded", None, None))
             case _:
                 assert_never(outcome)
     return completed, failed, results
 
 
-def _words(notes: frozenset[str]) -> str | None:
+def words(notes: frozenset[str]) -> str | None:
+    """Return notes as a row stores them."""
     return " ".join(sorted(notes)) or None
 
 

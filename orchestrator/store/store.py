@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from orchestrator.store.answers import Answers
+    from orchestrator.store.asks import Asks
     from orchestrator.store.attempts import Attempts
     from orchestrator.store.batches import Batches
     from orchestrator.store.delivered_items import DeliveredItems
@@ -50,6 +51,7 @@ class Store:
     snapshots: Snapshots
     items: Items
     answers: Answers
+    asks: Asks
     reuse: Reuse
     delivered_items: DeliveredItems
     estimates: Estimates

@@ -1,0 +1,166 @@
+"""Asks of rollouts: each is a row once it was answered or has failed, so that a rollout that runs again finds it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any, assert_never
+
+import orjson
+
+from orchestrator.domain.asks import Ask, FailedAsk, RecordedAsk
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.errors import FailureKind
+from orchestrator.domain.failpoints import reached
+from orchestrator.store.items import settle_items, words
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.domain.item import Lease
+    from orchestrator.store.connection import Connection
+    from orchestrator.store.database import Database
+    from orchestrator.store.items import Settlement
+
+_ROWS = 200  # in one INSERT
+_COLUMNS = (
+    "job_id, item_id, hash, nth, number, endpoint, step, request, outcome, answer, attempts, seconds, at, tokens_in, "
+    "tokens_out, notes, failures"
+)
+_LATER = ("number", "step", "outcome", "answer", "attempts", "seconds", "at", "tokens_in", "tokens_out", "notes")
+_COUNT = """
+INSERT INTO ask_total (run_id, endpoint, step, asks, discarded, retried, tokens_in, tokens_out, seconds)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, endpoint, step) DO UPDATE SET
+    asks = asks + excluded.asks, discarded = discarded + excluded.discarded, retried = retried + excluded.retried,
+    tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
+    seconds = seconds + excluded.seconds
+"""
+_LEASED = "SELECT 1 FROM chunk WHERE id = ? AND token = ? AND state = 'leased'"
+_OF_ITEMS = """
+SELECT a.item_id, a.hash, a.nth, a.outcome, a.answer, a.attempts, a.tokens_in, a.tokens_out, a.notes, a.failures
+FROM json_each(:items) v CROSS JOIN ask a ON a.job_id = :job AND a.item_id = v.value
+"""
+_ANSWERED = """
+SELECT request FROM ask WHERE job_id = :job AND endpoint = :endpoint AND outcome = 'completed' LIMIT :most
+"""
+Known = dict[tuple[bytes, int], RecordedAsk]
+
+
+class Asks:
+    """The transitions of asks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, job_id: int, items: Sequence[str]) -> Mapping[str, Known]:
+        """Return the asks of these items of a job (their ids), by what identifies an ask within its item."""
+        values = {"job": job_id, "items": orjson.dumps(items).decode()}
+
+        def read(connection: Connection) -> dict[str, Known]:
+            found = defaultdict[str, Known](dict)
+            for item, hashed, nth, *row in connection.driver.execute(_OF_ITEMS, values):
+                found[item][hashed, nth] = _recorded(row)
+            return found
+
+        return await self._database.read_in_one_trip(read)
+
+    async def answered(self, job_id: int, endpoint: str, most: int) -> list[bytes]:
+        """Return requests of up to `most` answered asks of an endpoint, by the name under which rollouts ask it."""
+        async with self._database.read() as connection:
+            values = {"job": job_id, "endpoint": endpoint, "most": most}
+            return [request.encode() for request in (await connection.execute(_ANSWERED, values)).scalars()]
+
+    async def settle(
+        self,
+        run_id: int,
+        job_id: int,
+        asks: Sequence[tuple[Ask, Settlement]],
+        items: Sequence[Settlement],
+        close: Sequence[Lease],
+    ) -> None:
+        """Write outcomes of asks and of items, and close leased chunks. One transaction, replayable."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _settle(run_id, job_id, asks, connection)
+            settle_items(items, close, connection)
+
+        await self._database.write_in_one_trip(work, rows=len(asks) + len(items))
+        reached("after commit")
+
+
+def _recorded(row: Sequence[Any]) -> RecordedAsk:
+    outcome, answer, attempts, tokens_in, tokens_out, notes, failures = row
+    failed = () if failures is None else tuple(map(_failed, orjson.loads(failures)))
+    return RecordedAsk(outcome, answer, attempts, tokens_in, tokens_out, frozenset((notes or "").split()), failed)
+
+
+def _failed(row: Sequence[Any]) -> FailedAsk:
+    kind, *rest = row
+    return FailedAsk(FailureKind(kind), *rest)
+
+
+def _settle(
+    run_id: int, job_id: int, asks: Sequence[tuple[Ask, Settlement]], connection: sqlite3.Connection
+) -> None:
+    """Add asks. One that has an outcome keeps it; a process that lost the lease may add an answer, but no failure."""
+    failed = {one.item.lease for _, one in asks if not isinstance(one.outcome, Completed)}
+    held = {lease for lease in failed if connection.execute(_LEASED, (lease.chunk, lease.token)).fetchone()}
+    rows = [
+        (job_id, *_row(ask, settlement))
+        for ask, settlement in asks
+        if isinstance(settlement.outcome, Completed) or settlement.item.lease in held
+    ]
+    for at in range(0, len(rows), _ROWS):
+        some = rows[at : at + _ROWS]
+        connection.execute(_insert(len(some)), tuple(chain.from_iterable(some)))
+    if asks:
+        connection.executemany(_COUNT, _totals(run_id, asks))
+
+
+@cache
+def _insert(rows: int) -> str:
+    values = ", ".join([f"({', '.join('?' * (_COLUMNS.count(',') + 1))})"] * rows)
+    later = ", ".join(f"{column} = excluded.{column}" for column in (*_LATER, "failures"))
+    return (
+        f"INSERT INTO ask ({_COLUMNS}) VALUES {values} ON CONFLICT (job_id, item_id, hash, nth) "
+        f"DO UPDATE SET {later} WHERE ask.outcome IS NULL"
+    )
+
+
+def _row(ask: Ask, settlement: Settlement) -> tuple[object, ...]:
+    """Return the row of an ask, whose last failure is in `ask.failed` already."""
+    outcome = answer = tokens_in = tokens_out = noted = None
+    match settlement.outcome:
+        case Completed(answer, _, tokens_in, tokens_out, notes):
+            outcome, noted = "completed", words(notes)
+        case Discarded(_, _, notes):
+            outcome, noted = "discarded", words(notes)
+        case RetryLater():
+            pass
+        case _:
+            assert_never(settlement.outcome)
+    failed = [[one.kind, one.status, one.message, one.seconds, one.at, one.available_at] for one in ask.failed]
+    failures = orjson.dumps(failed).decode() if failed else None
+    what = (ask.rollout, ask.hash, ask.nth, ask.number, ask.endpoint, ask.step, ask.request.decode())
+    how = (outcome, answer, ask.attempt, settlement.seconds, time.time(), tokens_in, tokens_out, noted, failures)
+    return (*what, *how)
+
+
+def _totals(run_id: int, asks: Sequence[tuple[Ask, Settlement]]) -> list[tuple[object, ...]]:
+    """Return what these asks add to the totals of each endpoint and step."""
+    totals = defaultdict[tuple[str, str], list[float]](lambda: [0, 0, 0, 0, 0, 0.0])
+    for ask, settlement in asks:
+        total, outcome = totals[ask.endpoint or "", ask.step or ""], settlement.outcome
+        settled = not isinstance(outcome, RetryLater)
+        total[0] += settled
+        total[1] += isinstance(outcome, Discarded)
+        total[2] += not settled
+        if isinstance(outcome, Completed):
+            total[3] += outcome.tokens_in or 0
+            total[4] += outcome.tokens_out or 0
+        total[5] += settlement.seconds
+    return [(run_id, *key, *total) for key, total in totals.items()]
