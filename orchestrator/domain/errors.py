@@ -226,6 +226,7 @@ class FailureKind(StrEnum):
     BAD_ANSWER = "bad_answer"  # status 200 with a well-formed answer that is not what was asked for
     CRASHED = "crashed"  # the endpoint died while only this item was in flight
     PARSE = "parse"  # the job's own `parse` raised
+    ROLLOUT = "rollout"  # the job's own rollout raised, or asked too often
     UNREADABLE = "unreadable"  # the source could not read this row, or no request could be made from it
 
 

@@ -89,5 +89,5 @@ def _allowed(kind: FailureKind, policy: Policy) -> int:
             return min(2, policy.max_attempts)  # such failures are usually permanent, and a crash costs a restart
         case FailureKind.PARSE:
             return policy.parse_attempts
-        case FailureKind.REJECTED | FailureKind.UNREADABLE:
-            return 1  # the same request would be refused again
+        case FailureKind.REJECTED | FailureKind.UNREADABLE | FailureKind.ROLLOUT:
+            return 1  # the same would happen again

@@ -43,7 +43,12 @@ class Rest:
 
 def pays_to_pause(seconds: float, cold_start: float) -> bool:
     """Whether staying awake for the wait costs more than waking the endpoint again (`cold_start` seconds)."""
-    return seconds > max(WORTH_PAUSING, cold_start)
+    return seconds > longest_idle(cold_start)
+
+
+def longest_idle(cold_start: float) -> float:
+    """Return the seconds for which an endpoint stays awake without requests: then waking it again costs no more."""
+    return max(WORTH_PAUSING, cold_start)
 
 
 def after_failure(kind: str, status: int | None) -> str:

@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from orchestrator.store.items import Settlement
 
 _ROWS = 200  # in one INSERT
-_COLUMNS = (
-    "job_id, item_id, hash, nth, number, endpoint, step, request, outcome, answer, attempts, seconds, at, tokens_in, "
-    "tokens_out, notes, failures"
-)
-_LATER = ("number", "step", "outcome", "answer", "attempts", "seconds", "at", "tokens_in", "tokens_out", "notes")
+_NAME = "job_id, item_id, hash, nth, number, endpoint, step, request"
+_OUTCOME = "outcome, answer, tokens_in, tokens_out, notes, attempts, seconds, at, failures"
 _COUNT = """
 INSERT INTO ask_total (run_id, endpoint, step, asks, discarded, retried, tokens_in, tokens_out, seconds)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -103,9 +100,7 @@ def _failed(row: Sequence[Any]) -> FailedAsk:
     return FailedAsk(FailureKind(kind), *rest)
 
 
-def _settle(
-    run_id: int, job_id: int, asks: Sequence[tuple[Ask, Settlement]], connection: sqlite3.Connection
-) -> None:
+def _settle(run_id: int, job_id: int, asks: Sequence[tuple[Ask, Settlement]], connection: sqlite3.Connection) -> None:
     """Add asks. One that has an outcome keeps it; a process that lost the lease may add an answer, but no failure."""
     failed = {one.item.lease for _, one in asks if not isinstance(one.outcome, Completed)}
     held = {lease for lease in failed if connection.execute(_LEASED, (lease.chunk, lease.token)).fetchone()}
@@ -123,31 +118,31 @@ def _settle(
 
 @cache
 def _insert(rows: int) -> str:
-    values = ", ".join([f"({', '.join('?' * (_COLUMNS.count(',') + 1))})"] * rows)
-    later = ", ".join(f"{column} = excluded.{column}" for column in (*_LATER, "failures"))
+    columns = f"{_NAME}, {_OUTCOME}"
+    values = ", ".join([f"({', '.join('?' * (columns.count(',') + 1))})"] * rows)
+    later = ", ".join(f"{column} = excluded.{column}" for column in ["number", "step", *_OUTCOME.split(", ")])
     return (
-        f"INSERT INTO ask ({_COLUMNS}) VALUES {values} ON CONFLICT (job_id, item_id, hash, nth) "
+        f"INSERT INTO ask ({columns}) VALUES {values} ON CONFLICT (job_id, item_id, hash, nth) "
         f"DO UPDATE SET {later} WHERE ask.outcome IS NULL"
     )
 
 
 def _row(ask: Ask, settlement: Settlement) -> tuple[object, ...]:
     """Return the row of an ask, whose last failure is in `ask.failed` already."""
-    outcome = answer = tokens_in = tokens_out = noted = None
+    how: tuple[object, ...]
     match settlement.outcome:
-        case Completed(answer, _, tokens_in, tokens_out, notes):
-            outcome, noted = "completed", words(notes)
+        case Completed(output, _, tokens_in, tokens_out, notes):
+            how = ("completed", output, tokens_in, tokens_out, words(notes))
         case Discarded(_, _, notes):
-            outcome, noted = "discarded", words(notes)
+            how = ("discarded", None, None, None, words(notes))
         case RetryLater():
-            pass
+            how = (None, None, None, None, None)
         case _:
             assert_never(settlement.outcome)
     failed = [[one.kind, one.status, one.message, one.seconds, one.at, one.available_at] for one in ask.failed]
     failures = orjson.dumps(failed).decode() if failed else None
     what = (ask.rollout, ask.hash, ask.nth, ask.number, ask.endpoint, ask.step, ask.request.decode())
-    how = (outcome, answer, ask.attempt, settlement.seconds, time.time(), tokens_in, tokens_out, noted, failures)
-    return (*what, *how)
+    return (*what, *how, ask.attempt, settlement.seconds, time.time(), failures)
 
 
 def _totals(run_id: int, asks: Sequence[tuple[Ask, Settlement]]) -> list[tuple[object, ...]]:

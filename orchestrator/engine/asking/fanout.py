@@ -16,7 +16,7 @@ from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, LossCause, NoRoom, RequestFailed
 from orchestrator.domain.events import AttemptFailed, LimitChanged, WaitBegan, WaitEnded
-from orchestrator.domain.waiting import WORTH_SAYING, Waiting, pays_to_pause
+from orchestrator.domain.waiting import WORTH_SAYING, Waiting, longest_idle, pays_to_pause
 from orchestrator.engine.asking.attempts import Attempts
 from orchestrator.engine.asking.breaker import Breaker
 from orchestrator.engine.asking.concurrency import Concurrency
@@ -192,6 +192,10 @@ class _FanOut:
                         return sent
                 if self._gives_up(now):
                     return None
+                if (idle := self._idle_left(now)) is not None:
+                    if idle <= 0:
+                        return None
+                    soon = idle if soon is None else min(soon, idle)
             with self._effort.stop.while_running(), anyio.move_on_after(soon):
                 await self._queue.changed()
         return None
@@ -207,6 +211,11 @@ class _FanOut:
             self._waiting = waiting
             return True
         return False
+
+    def _idle_left(self, now: float) -> float | None:
+        """Return for how many seconds the endpoint stays awake if nobody asks it; None if somebody does."""
+        since = self._queue.idle_since
+        return None if since is None else since + longest_idle(self._effort.cold_start) - now
 
     def _wait_for(self, waiting: Waiting | None) -> None:
         """Tell listeners what this endpoint waits for, if that has changed."""
@@ -245,7 +254,7 @@ class _FanOut:
         queue = self._queue
         if self._effort.leave_below and queue.left < self._effort.leave_below:
             return True
-        if queue.finished:
+        if queue.finished or queue.stuck:
             return True
         idle = queue.cleared and not self._concurrency.in_flight
         return idle and self._in_flight.others(self._effort.presence) and not self._policy.hedge

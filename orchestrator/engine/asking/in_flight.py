@@ -34,9 +34,11 @@ class SentRequest:
 
 
 class InFlight:
-    """All requests in flight."""
+    """Requests in flight: all of a run, or those of one route, which are part of the `whole`."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: InFlight | None = None) -> None:
+        self.whole = self if whole is None else whole
+        self._places = {self, self.whole}
         self._requests: set[SentRequest] = set()
         self._usual: float | None = None
         self._lately = deque[float](maxlen=_LATELY)
@@ -55,18 +57,23 @@ class InFlight:
         sent = SentRequest(items, by, rival=rival)
         if rival is not None:
             rival.rival = sent
-        self._requests.add(sent)
+        for place in self._places:
+            place._requests.add(sent)  # noqa: SLF001 - of its own class
         return sent
 
     def finish(self, sent: SentRequest) -> bool:
         """Remove a request that was answered or given up. Return False if its rival was first, so it has no effect."""
         if sent not in self._requests:
             return False
-        self._requests.discard(sent)
         seconds = time.monotonic() - sent.since
+        for place in self._places:
+            place._end(sent, seconds)  # noqa: SLF001 - of its own class
+        return True
+
+    def _end(self, sent: SentRequest, seconds: float) -> None:
+        self._requests.discard(sent)
         self._lately.append(seconds)
         self._usual = seconds if self._usual is None else self._usual + _WEIGHT * (seconds - self._usual)
-        return True
 
     def has_rival(self, sent: SentRequest) -> bool:
         """Whether another request for the same items is in flight."""
@@ -76,7 +83,8 @@ class InFlight:
         """Cancel the rival of a request that was answered first."""
         rival = sent.rival
         if rival is not None and rival in self._requests:
-            self._requests.discard(rival)
+            for place in self._places:
+                place._requests.discard(rival)  # noqa: SLF001 - of its own class
             if rival.scope is not None:
                 rival.scope.cancel()
 

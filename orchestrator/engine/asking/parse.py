@@ -20,7 +20,7 @@ def parsed(parse: Parse, answer: object) -> str:
     if parse is None:
         return stored(answer)
     try:
-        return _written(parse(answer))
+        return written(parse(answer))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also exit(), and the cancellation of something of its own: ours cannot occur here
@@ -30,12 +30,12 @@ def parsed(parse: Parse, answer: object) -> str:
 def stored(answer: object) -> str:
     """Return an answer as JSON, as the ledger keeps it. Raises `RequestFailed` if JSON cannot represent it."""
     try:
-        return _written(answer)
+        return written(answer)
     except TypeError as error:
         raise RequestFailed(FailureKind.BAD_ANSWER, f"the answer cannot be stored as JSON: {error}") from error
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """Return JSON that still fits inside the records around it. Raises `TypeError` if there is no such JSON."""
     for _ in range(_ROOM):
         value = [value]

@@ -93,6 +93,11 @@ class WorkQueue(ABC):
         return None
 
     @property
+    def stuck(self) -> bool:
+        """Whether nothing more will be asked of these consumers, although something is left."""
+        return False
+
+    @property
     def has_suspects(self) -> bool:
         """Whether an item waits to be asked alone."""
         return bool(self._alone)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+from anyio import to_thread
 
 from orchestrator.domain.budget import NO_LIMIT, Budget, budgets_of
 from orchestrator.domain.errors import (
@@ -50,6 +51,7 @@ from orchestrator.engine.awake.budget_monitor import BudgetMonitor
 from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
 from orchestrator.engine.awake.tenant import Tenant
+from orchestrator.engine.rollouts.rollouts import open_rollouts
 from orchestrator.engine.run.deliver import deliver_once, manifest_of
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.guarding import Guard
     from orchestrator.engine.events import Events
     from orchestrator.engine.progress import Presence
+    from orchestrator.engine.rollouts.ask_queue import AskQueue
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.engine.stop import Stop
     from orchestrator.ports import Endpoint
@@ -123,6 +126,7 @@ class Execution:
         self._resting: dict[str, Rest] = {}  # endpoints that are not asked for a while
         self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
         self._session_costs: dict[str, SessionCost] = {}
+        self._asks = 0  # of rollouts that were settled in the last shift
         self._finishing = anyio.Lock()
         self.manifest: Mapping[str, object] | None = None
         self.swept: list[Swept] = []
@@ -162,7 +166,9 @@ class Execution:
             self._run_window.check()
             if self._controls.held:
                 await self._rest()
-            elif counts.settled == before.settled and len(self._out) == out and not await self._goes_on(counts):
+            elif not (
+                self._asks or len(self._out) > out or counts.settled > before.settled or await self._goes_on(counts)
+            ):
                 raise RunStopped(
                     f"{counts.unfinished:,} items are left that no endpoint asks; run the same command again"
                 )
@@ -171,18 +177,18 @@ class Execution:
     def _wanted(self, counts: Counts) -> list[Weighted]:
         """Return the endpoints to ask now: all usable ones, or only the fallback if few items or no others are left.
 
-        If none is left, raises the error for which the last one was dropped.
+        If none is left, or none of a route, raises the error for which the last one was dropped.
         """
-        main = [one for one in self._job.endpoints if one.endpoint.name not in self._out]
+        routes = [self._usable(route.endpoints) for route in self._job.routes]
         fallback = self._fallback
-        if fallback is not None and (not main or counts.unfinished < self._job.policy.fallback_below):
+        if fallback is not None and (not routes[0] or counts.unfinished < self._job.policy.fallback_below):
             return [Weighted(fallback)]
-        if not main:
+        if not all(routes):
             *others, last = self._out.items()
             for name, failure in others:
                 last[1].add_note(f"before it, {name}: {failure}")
             raise last[1]
-        return main
+        return [one for route in routes for one in route]
 
     @property
     def _fallback(self) -> Endpoint | None:
@@ -209,15 +215,24 @@ class Execution:
             raise self._stopped()
 
     async def _waiting(self, counts: Counts) -> Waiting | None:
-        """Return what everything left waits for: all items, or all endpoints; None if something can be asked now."""
-        wanted = [one.endpoint.name for one in self._wanted(counts)]
+        """Return what everything left waits for: all items, or all endpoints; None if something can be asked now.
+
+        Rollouts wait if all endpoints of one route rest.
+        """
+        wanted, now = self._wanted(counts), time.monotonic()
+        routes = [wanted] if self._job.rollout is None else [self._usable(one.endpoints) for one in self._job.routes]
         items = await self._store.views.waiting(self._run.id, time.time())
-        now = time.monotonic()
-        rests = [rest for name in wanted if (rest := self._resting.get(name)) is not None and rest.until > now]
-        first = min(rests, key=lambda rest: rest.until) if len(rests) == len(wanted) else None
+        rests = [rest for route in routes if (rest := self._rest_of(route, now)) is not None]
+        first = min(rests, key=lambda rest: rest.until, default=None)
         if first is not None and (items is None or items.until < first.waiting.until):
             return replace(first.waiting, items=counts.unfinished, until=time.time() + first.until - now)
         return items
+
+    def _rest_of(self, route: Sequence[Weighted], now: float) -> Rest | None:
+        """Return the rest that ends first of equivalent endpoints that all rest; None if one of them does not."""
+        rests = [self._resting.get(one.endpoint.name) for one in route]
+        resting = [rest for rest in rests if rest is not None and rest.until > now]
+        return min(resting, key=lambda rest: rest.until, default=None) if len(resting) == len(rests) else None
 
     async def _goes_on(self, counts: Counts) -> bool:
         """Whether the run waits for something after which more can be done, or did until just now."""
@@ -257,14 +272,47 @@ class Execution:
             watchers.start_soon(stop.drain_after, partial(self._controls.until, held=True))
             watchers.start_soon(stop.drain_after, self._run_window.closed, job.policy.grace)
             watchers.start_soon(self._budget_monitor.watch)
-            async with read_along(work, in_flight), open_work_queue(work) as queue:
-                with stop.until_deadline():
-                    if await self._is_anything_sendable(wanted, queue):
-                        async with task_group() as uses:
-                            for one in wanted:
-                                uses.start_soon(self._use_with_rests, one, queue, in_flight)
+            async with read_along(work, in_flight):
+                if job.rollout is None:
+                    async with open_work_queue(work) as queue:
+                        with stop.until_deadline():
+                            await self._use_all(wanted, queue, in_flight)
+                else:
+                    await self._run_rollouts(work, in_flight)
             watchers.cancel_scope.cancel()
         return await self._counts()
+
+    async def _run_rollouts(self, work: RunContext, in_flight: InFlight) -> None:
+        """Run the job's rollouts, and use the endpoints of each route while something waits for them."""
+        identity = await to_thread.run_sync(self._job.identity)
+        async with open_rollouts(work, self._job, self._run.job_id, identity) as rollouts:
+            with work.stop.until_deadline():
+                async with task_group() as uses:
+                    for queue in rollouts.queues:
+                        uses.start_soon(self._use_route, queue, InFlight(in_flight))
+            self._asks = sum(queue.settled for queue in rollouts.queues)
+
+    async def _use_route(self, queue: AskQueue, in_flight: InFlight) -> None:
+        """Use the endpoints of a route whenever an ask waits for them; without them, the whole run ends."""
+        while await queue.wanted():
+            settled, out = queue.settled, len(self._out)
+            usable = self._usable(queue.route.endpoints)
+            await self._use_all(usable, queue, in_flight)
+            if not self._usable(queue.route.endpoints):
+                queue.work.stop.drain(queue.work.policy.grace)
+            elif queue.settled == settled and len(self._out) == out:
+                break
+        queue.end()
+
+    def _usable(self, endpoints: Sequence[Weighted]) -> list[Weighted]:
+        return [one for one in endpoints if one.endpoint.name not in self._out]
+
+    async def _use_all(self, wanted: Sequence[Weighted], queue: WorkQueue, in_flight: InFlight) -> None:
+        """Use these endpoints until the queue has nothing for them."""
+        if await self._is_anything_sendable(wanted, queue):
+            async with task_group() as uses:
+                for one in wanted:
+                    uses.start_soon(self._use_with_rests, one, queue, in_flight)
 
     async def _is_anything_sendable(self, wanted: Sequence[Weighted], queue: WorkQueue) -> bool:
         """Whether there is something to wake these endpoints for. Discards what none of them can be sent."""
@@ -291,7 +339,7 @@ class Execution:
         self._events.emit(WaitBegan.of(rest.waiting, name))
         await anyio.lowlevel.checkpoint()  # let other endpoints begin
         while (left := rest.until - time.monotonic()) > 0:
-            if queue.work.stop.requested or queue.finished or not (self._progress.present or len(in_flight)):
+            if queue.work.stop.requested or queue.finished or not (self._progress.present or len(in_flight.whole)):
                 return False
             with queue.work.stop.while_running(), anyio.move_on_after(left):
                 await queue.changed()

@@ -105,9 +105,9 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                 # it was lost with nothing done and is back at once, so the requests may be why
                 blames_large = losses.tried and not endpoint.waited
                 effort = replace(effort, blames_large=blames_large, cold_start=endpoint.cold_start)
-                await note(queue.work, in_flight)  # so that waking does not count as asking
+                await note(queue.work, in_flight.whole)  # so that waking does not count as asking
                 waiting = await fan_out(queue, model, effort, in_flight)
-                await note(queue.work, in_flight)  # nor does pausing
+                await note(queue.work, in_flight.whole)  # nor does pausing
                 return waiting
         except EndpointLost as loss:
             breath = losses.lost(loss, progressed=presence.settled > settled)
@@ -118,7 +118,7 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                     f"endpoint {endpoint.name} was lost {losses.in_a_row} times in a row with nothing done "
                     f"between: {loss}; run the same command again to continue"
                 ) from loss
-            await note(queue.work, in_flight)  # nor does this wait
+            await note(queue.work, in_flight.whole)  # nor does this wait
             with endpoint.counted("idle"):
                 if loss.fails_all:
                     await endpoint.restart(unless_well=not losses.tried)

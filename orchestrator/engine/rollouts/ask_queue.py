@@ -1,0 +1,308 @@
+"""The asks of rollouts that one route answers: the work queue of its endpoints."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from orchestrator.domain.asks import Ask
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.running_totals import Total
+from orchestrator.engine.asking.commits import nothing
+from orchestrator.engine.asking.leased_items import shared
+from orchestrator.engine.asking.work_queue import WorkQueue
+from orchestrator.store.items import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from orchestrator.domain.attempt import Outcome
+    from orchestrator.domain.batching import Limits
+    from orchestrator.domain.item import Item
+    from orchestrator.engine.asking.commits import Commits, OnSettled
+    from orchestrator.engine.asking.work_queue import Demand, RunContext
+    from orchestrator.job import Route
+
+_RECENT = 16_000_000  # characters of answers that are kept for equal asks of other rollouts
+Shared = tuple[bytes, int]  # what equal asks of several rollouts have in common
+
+
+class OpenRollouts(Protocol):
+    """The rollouts whose asks are in the queues."""
+
+    @property
+    def work(self) -> RunContext:
+        """What the run asks, and how."""
+        ...
+
+    @property
+    def job_id(self) -> int:
+        """The job in the ledger."""
+        ...
+
+    @property
+    def commits(self) -> Commits:
+        """What commits outcomes, of all routes together."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left that this process could do."""
+        ...
+
+    def is_stuck(self, but: AskQueue) -> bool:
+        """Whether no rollout can ask anything more before an ask in this queue is answered."""
+        ...
+
+    def is_awaited(self, key: int) -> bool:
+        """Whether a rollout still waits for this ask."""
+        ...
+
+    def left_for(self, queue: AskQueue) -> int:
+        """About how many asks the unsettled items will make of a route."""
+        ...
+
+    def demand_changed(self) -> None:
+        """Keep as many rollouts open as the endpoints that are awake need now."""
+        ...
+
+    def ask_for_more(self) -> None:
+        """Open more rollouts, if there is room."""
+        ...
+
+    def note_sent(self, key: int) -> None:
+        """Record that an ask is being sent."""
+        ...
+
+    def notify(self) -> None:
+        """Wake the consumers of all routes."""
+        ...
+
+
+class AskQueue(WorkQueue):
+    """Asks of open rollouts for one route. An ask leaves it once its outcome is on disk."""
+
+    def __init__(self, rollouts: OpenRollouts, route: Route) -> None:
+        super().__init__(rollouts.work)
+        self.route = route
+        self.settled = 0  # asks that were answered or discarded
+        self.ended = False  # whether the route's endpoints are not used any more
+        self._rollouts = rollouts
+        self._asks: dict[int, Ask] = {}  # open ones, by key
+        self._out: set[int] = set()  # keys of those that were taken and have not come back
+        self._twins: dict[Shared, list[Ask]] = {}  # that wait for the answer to an equal one
+        self._recent: OrderedDict[Shared, Completed] = OrderedDict()
+        self._recent_size = 0
+        self._given: list[Settlement] = []  # answers that are known already
+        self._idle_since: float | None = time.monotonic()
+
+    # -- what is left -------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether no rollout can ask any more."""
+        return self._rollouts.finished
+
+    @property
+    def cleared(self) -> bool:
+        """Whether nothing can be asked until one of this route's requests in flight is answered."""
+        return not self.waits and self._rollouts.is_stuck(self)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing more will be asked of this route, as far as this process can tell now."""
+        return not self._asks and self._rollouts.is_stuck(self)
+
+    @property
+    def left(self) -> int:
+        """About how many asks the unsettled items will still make of this route, judging by what settled ones made."""
+        return self._rollouts.left_for(self)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nobody has asked this route; None if somebody waits for an answer."""
+        return self._idle_since
+
+    @property
+    def _expects_more(self) -> bool:
+        return not self._asks or len(self._asks) > len(self._later) + len(self._out)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether its endpoints have something to do, now or in a moment."""
+        return not self.ended and bool(self._asks)
+
+    @property
+    def hunger(self) -> int:
+        """How many more asks its consumers want to find ready; 0 if there are none."""
+        return self._low_water + 1 - len(self._ready) if self._demands else 0
+
+    @property
+    def most(self) -> int:
+        """Requests that may be in flight."""
+        return self._most
+
+    def set_demand(self, consumer: object, demand: Demand | None) -> None:
+        """Keep this demand ready for a consumer from now on; None removes the consumer."""
+        super().set_demand(consumer, demand)
+        self._rollouts.demand_changed()
+
+    def end(self) -> None:
+        """Its endpoints are not used any more, so rollouts that wait for it wait in vain."""
+        self.ended = True
+        self._rollouts.notify()
+
+    async def wanted(self) -> bool:
+        """Return whether the route's endpoints are needed, once that is known: something waits, or nothing will."""
+        while not self.waits:
+            if self.work.stop.requested or self.finished or self.stuck:
+                return False
+            with self.work.stop.while_running():
+                await self.changed()
+        return not self.work.stop.requested
+
+    # -- asks come and go ---------------------------------------------------------------------------------------------
+
+    def add(self, ask: Ask) -> None:
+        """Add an ask, which waits for the answer to an equal one if there is one."""
+        self._asks[ask.key] = ask
+        self._idle_since = None
+        if ask.shares is not None:
+            key = ask.shares, ask.nth
+            if (known := self._recent.get(key)) is not None:
+                self._given.append(Settlement(ask, shared(known), 0.0))
+                self._refill.set()
+                return
+            if key in self._twins:
+                self._twins[key].append(ask)
+                return
+            self._twins[key] = []
+        self._offer([ask])
+
+    def abandon(self, ask: Ask) -> None:
+        """Forget an ask that nobody waits for any more, unless it is in flight: then its answer is kept."""
+        if ask.key in self._out or self._asks.pop(ask.key, None) is None:
+            return
+        key = (ask.shares or b"", ask.nth)
+        twins = self._twins.get(key, [])
+        if ask in twins:
+            twins.remove(ask)
+        elif twins:
+            self._offer([twins.pop(0)])
+        else:
+            self._twins.pop(key, None)
+        self._rest_if_idle()
+
+    def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
+        """Return the next batch of asks that somebody still waits for; empty if nothing is ready."""
+        while batch := super().take(limits, sample=sample):
+            if wanted := [ask for ask in batch if ask.key in self._asks]:
+                self._note_sent(wanted)
+                return wanted
+        return []
+
+    def take_suspect(self) -> Item:
+        """Return the next ask that must be asked alone."""
+        ask = super().take_suspect()
+        self._note_sent([ask])
+        return ask
+
+    def _note_sent(self, batch: list[Item]) -> None:
+        self._out.update(ask.key for ask in batch)
+        for ask in batch if self.work.policy.item_timeout is not None else ():
+            self._rollouts.note_sent(ask.key)
+
+    def requeue(self, items: Iterable[Item]) -> None:
+        """Put back asks that were taken and not answered; no attempt is counted. Those that nobody awaits are gone."""
+        back = []
+        for ask in items:
+            self._out.discard(ask.key)
+            if self._rollouts.is_awaited(ask.key):
+                back.append(ask)
+            else:
+                self._asks.pop(ask.key, None)
+        super().requeue(back)
+        self._rest_if_idle()
+
+    def _is_open(self, item: Item) -> bool:
+        return item.key in self._asks
+
+    def _rest_if_idle(self) -> None:
+        if not self._asks:
+            self._idle_since = time.monotonic()
+            self.notify()
+
+    async def keep_ready(self) -> None:
+        """Put back asks whose time has come, and settle those whose answers are known."""
+        while not self.work.stop.requested:
+            self._refill = anyio.Event()
+            wait = self._requeue_due()
+            self._rollouts.ask_for_more()
+            if self._given:
+                given, self._given = self._given, []
+                self.work.progress.shared += len(given)
+                await self.settle(given)
+                continue
+            with self.work.stop.while_running(), anyio.move_on_after(wait):
+                await self._refill.wait()
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def settle(self, settlements: list[Settlement], on_settled: OnSettled = nothing) -> None:
+        """Return when these settlements and those of equal asks are on disk.
+
+        `on_settled` is called with all of them.
+        """
+        await self._rollouts.commits.add(list(self._with_twins(settlements)), on_settled)
+
+    async def answered(self, most: int) -> list[bytes]:
+        """Return up to `most` requests that this route has answered."""
+        return await self.work.store.asks.answered(self._rollouts.job_id, self.route.name, most)
+
+    def _with_twins(self, settlements: list[Settlement]) -> Iterator[Settlement]:
+        for settlement in settlements:
+            ask, outcome = settlement.item, settlement.outcome
+            if ask.key not in self._asks:  # settled already: it was asked twice
+                continue
+            yield settlement
+            if isinstance(outcome, RetryLater):
+                continue
+            del self._asks[ask.key]
+            if isinstance(ask, Ask) and ask.shares is not None:
+                twins = self._twins.pop((ask.shares, ask.nth), [])
+                if isinstance(outcome, Completed):
+                    self._remember((ask.shares, ask.nth), outcome)
+                for twin in twins:
+                    if self._asks.pop(twin.key, None) is not None:
+                        self.work.progress.shared += 1
+                        yield Settlement(twin, shared(outcome), 0.0)
+
+    def _remember(self, key: Shared, outcome: Completed) -> None:
+        """Keep an answer for equal asks to come, and forget the oldest ones beyond a limit."""
+        if key not in self._recent:
+            self._recent[key] = outcome
+            self._recent_size += len(outcome.output)
+        while self._recent_size > _RECENT:
+            self._recent_size -= len(self._recent.popitem(last=False)[1].output)
+
+    def after(self, ask: Ask, outcome: Outcome, now: float) -> None:
+        """Go on after an outcome was committed: schedule the next attempt, or count the ask."""
+        progress = self.work.progress
+        self._out.discard(ask.key)
+        match outcome:
+            case RetryLater(delay, failure):
+                progress.retried += 1
+                progress.failures[Total.RETRIED, failure.kind] += 1
+                if self._rollouts.is_awaited(ask.key):
+                    self._ask_later(ask, failure, now + delay)
+                else:
+                    self._asks.pop(ask.key, None)
+            case Completed():
+                progress.count_tokens(outcome)
+                self.settled += 1
+            case Discarded():
+                self.settled += 1
+        self._rest_if_idle()

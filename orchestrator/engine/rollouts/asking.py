@@ -1,0 +1,68 @@
+"""What a rollout asks with: the `ask` that its function gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from orchestrator.engine.rollouts.conversation import ToolConversation
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from orchestrator.engine.rollouts.open_rollout import OpenRollout
+    from orchestrator.engine.rollouts.pending import Pending
+
+
+class Answers(Protocol):
+    """Where answers come from: endpoints and the ledger, or the ledger alone."""
+
+    def begin(
+        self, rollout: OpenRollout, request: object, to: str | None, step: str | None, deadline: float | None
+    ) -> Pending:
+        """Return the answer to a request, which may have to be sent first."""
+        ...
+
+    async def call(
+        self,
+        rollout: OpenRollout,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> Any:
+        """Return the result of a function, which may have to be called first."""
+        ...
+
+
+class Asking:
+    """The `ports.Ask` of one rollout."""
+
+    def __init__(self, answers: Answers, rollout: OpenRollout) -> None:
+        self._answers = answers
+        self._rollout = rollout
+
+    async def __call__(
+        self, request: object, to: str | None = None, *, step: str | None = None, deadline: float | None = None
+    ) -> Any:
+        """Send a request and return its answer."""
+        return await self._answers.begin(self._rollout, request, to, step, deadline)
+
+    def soon(
+        self, request: object, to: str | None = None, *, step: str | None = None, deadline: float | None = None
+    ) -> Pending:
+        """Send a request; await what is returned for its answer."""
+        return self._answers.begin(self._rollout, request, to, step, deadline)
+
+    async def call(self, function: Callable[..., Awaitable[Any]], *args: object, **kwargs: object) -> Any:
+        """Call a function of the user, and record its result."""
+        return await self._answers.call(self._rollout, function, args, kwargs)
+
+    def conversation(
+        self,
+        *,
+        system: str | None = None,
+        to: str | None = None,
+        tools: Sequence[Callable[..., Awaitable[object]]] = (),
+        **parameters: object,
+    ) -> ToolConversation:
+        """Begin a chat."""
+        return ToolConversation(self, system, to, tools, parameters)

@@ -1,0 +1,147 @@
+"""One open rollout: what it has asked so far, and what the ledger has of that already."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from orchestrator import exact_json
+from orchestrator.domain.asks import Ask
+from orchestrator.domain.attempt import Completed
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.item import File
+from orchestrator.domain.request import drawn_by_chance
+from orchestrator.engine.asking.request_json import SORTED, as_stored, request_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from orchestrator.domain.asks import RecordedAsk
+    from orchestrator.domain.item import Item
+    from orchestrator.job import Job
+    from orchestrator.store.asks import Known
+
+_CALL = b"call\0"  # begins what identifies a call of the user's own function
+
+
+class OpenRollout:
+    """A rollout from the call of its function until that has returned.
+
+    `asks`: those that are not settled, by key. `spoiled`: why the item is discarded whatever the function returns.
+    """
+
+    def __init__(self, item: Item, known: Known) -> None:
+        self.item = item
+        self.asks: dict[int, Ask] = {}
+        self.number = 0  # of the latest ask, counted from 1
+        self.ended = False
+        self.spoiled: RequestFailed | None = None
+        self.scope = anyio.CancelScope()
+        self.sent = False  # whether one of its requests has been sent
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
+        self.notes: frozenset[str] = frozenset()
+        self._known = known
+        self._times = Counter[bytes]()
+
+    def next_ask(self, hashed: bytes) -> tuple[int, RecordedAsk | None]:
+        """Count an ask; return how many equal ones came before it, and what the ledger has of it."""
+        nth = self._times[hashed]
+        self._times[hashed] = nth + 1
+        self.number += 1
+        return nth, self._known.get((hashed, nth))
+
+    def count(self, answer: Completed | RecordedAsk) -> None:
+        """Count the tokens and notes of an answer."""
+        if answer.tokens_in is not None:
+            self.tokens_in = (self.tokens_in or 0) + answer.tokens_in
+        if answer.tokens_out is not None:
+            self.tokens_out = (self.tokens_out or 0) + answer.tokens_out
+        self.notes |= answer.notes
+
+    def output(self, value: str) -> Completed:
+        """Return the outcome of the item; `value`: what the function returned, as JSON."""
+        return Completed(value, None, self.tokens_in, self.tokens_out, self.notes)
+
+
+class AskMaker:
+    """Makes the asks of a job's rollouts: who is asked, and what identifies the ask."""
+
+    def __init__(self, job: Job, identity: Mapping[str, Any]) -> None:
+        identities = {route.name: identity["routes"][route.name] for route in job.routes}
+        self._first = job.routes[0].name
+        self._shapes = {
+            name: hashlib.blake2b(exact_json.dumps(one, as_stored, SORTED), digest_size=16)
+            for name, one in identities.items()
+        }
+        self._shares = {name: job.policy.dedupe and not drawn_by_chance(one) for name, one in identities.items()}
+        self._max_asks = job.policy.max_asks
+        self._keys = itertools.count(1)
+
+    def ask(
+        self, rollout: OpenRollout, request: object, to: str | None, step: str | None
+    ) -> tuple[Ask, RecordedAsk | None]:
+        """Return the ask for a request, and what the ledger has of it.
+
+        Raises `ValueError` for an endpoint that the job does not name, `TypeError` for a request without a JSON form,
+        `RequestFailed` if the rollout has asked too often.
+        """
+        name = self._first if to is None else to
+        if name not in self._shapes:
+            raise ValueError(f"ask(to={to!r}): the job names no such endpoint; it has {', '.join(self._shapes)}")
+        stored, sent, hashed = request_json(request)
+        digest = self._shapes[name].copy()
+        digest.update(hashed)
+        ask, known = self._made(rollout, digest.digest(), stored)
+        ask.endpoint, ask.step = name, step
+        if self._shares[name] and not drawn_by_chance(request):
+            ask.shares = digest.digest() if sent is hashed or sent == hashed else _hash_of(name, sent)
+        return ask, known
+
+    def call(
+        self, rollout: OpenRollout, function: Callable[..., object], args: tuple[object, ...], kwargs: object
+    ) -> tuple[Ask, RecordedAsk | None]:
+        """Return a call of the user's function as an ask, and what the ledger has of it.
+
+        Raises `TypeError` for arguments without a JSON form, `RequestFailed` if the rollout has asked too often.
+        """
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        stored, _, hashed = request_json({"function": name, "args": list(args), "kwargs": kwargs})
+        ask, known = self._made(rollout, hashlib.blake2b(_CALL + hashed, digest_size=16).digest(), stored)
+        ask.step = name
+        return ask, known
+
+    def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> tuple[Ask, RecordedAsk | None]:
+        if rollout.ended:
+            raise RuntimeError("the rollout has returned, so it cannot ask any more")
+        if rollout.number >= self._max_asks:
+            rollout.spoiled = RequestFailed(
+                FailureKind.ROLLOUT, f"it asks more than policy.max_asks={self._max_asks} times"
+            )
+            raise rollout.spoiled
+        nth, known = rollout.next_ask(hashed)
+        item = rollout.item
+        ask = Ask(next(self._keys), f"{item.id} (ask {rollout.number})", stored, 1, item.lease)
+        ask.rollout, ask.hash, ask.nth, ask.number = item.id, hashed, nth, rollout.number
+        if known is not None and known.outcome is None:
+            ask.attempt, ask.failed = known.attempts + 1, list(known.failures)
+            ask.failures = [failed.kind for failed in known.failures]
+        return ask, known
+
+
+def _hash_of(name: str, sent: bytes) -> bytes:
+    """Return a hash of a request as it is sent: with other keys first, it may be answered otherwise."""
+    return hashlib.blake2b(name.encode() + b"\0" + sent, digest_size=16).digest()
+
+
+def row_of(request: bytes) -> Any:
+    """Return the row of an item as its rollout gets it: values as JSON has them, and files as `File`."""
+    row = exact_json.loads(request)
+    for name, value in row.items():
+        if isinstance(value, dict) and set(value) == {"$file", "sha256", "content_type"}:
+            row[name] = File(value["$file"], value["sha256"], value["content_type"])
+    return row

@@ -1,0 +1,355 @@
+"""Rollouts: leases items, runs the user's function for each, and settles what it returns.
+
+As many functions are open as keep the endpoints busy that are awake: what is bounded is requests in flight.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator import exact_json
+from orchestrator.domain.asks import Ask, FailedAsk
+from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.engine.asking.commits import Commits
+from orchestrator.engine.asking.leased_items import Leases, emit_settled, judge_error_rate, shared
+from orchestrator.engine.asking.parse import written
+from orchestrator.engine.rollouts.ask_queue import AskQueue
+from orchestrator.engine.rollouts.asking import Asking
+from orchestrator.engine.rollouts.blocking import named_if_blocking
+from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
+from orchestrator.engine.rollouts.pending import Pending
+from orchestrator.engine.rollouts.where import failure_of
+from orchestrator.engine.tasks import task_group
+from orchestrator.store.items import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from orchestrator.domain.attempt import Outcome
+    from orchestrator.domain.item import Item
+    from orchestrator.engine.asking.work_queue import RunContext
+    from orchestrator.job import Job
+    from orchestrator.store.asks import Known
+
+_FIRST = 64  # rollouts that are open before an endpoint is awake
+_FOR_EACH = 8  # rollouts that may be open for each request that may be in flight
+_ENDING = 2000  # rollouts that have returned and may wait for their commit
+_TOGETHER = 64  # items whose earlier asks are read at a time
+
+
+@asynccontextmanager
+async def open_rollouts(
+    work: RunContext, job: Job, job_id: int, identity: Mapping[str, object]
+) -> AsyncIterator[Rollouts]:
+    """Run rollouts and commit their outcomes while the block lasts; then cancel those that are open."""
+    rollouts = Rollouts(work, job, job_id, identity)
+    async with task_group() as helpers, named_if_blocking(rollouts.function):
+        helpers.start_soon(rollouts.commits.keep_committing)
+        helpers.start_soon(rollouts.commits.commit_the_rest)
+        try:
+            async with task_group() as functions:
+                functions.start_soon(rollouts.keep_open, functions)
+                functions.start_soon(rollouts.keep_deadlines)
+                for queue in rollouts.queues:
+                    functions.start_soon(queue.keep_ready)
+                yield rollouts
+                functions.cancel_scope.cancel()
+        finally:
+            rollouts.commits.closed.set()
+        helpers.cancel_scope.cancel()
+    await work.store.items.release(work.process_id)
+
+
+class Rollouts:
+    """The open rollouts of this process, and a queue of asks for each route."""
+
+    def __init__(self, work: RunContext, job: Job, job_id: int, identity: Mapping[str, Any]) -> None:
+        if job.rollout is None:
+            raise TypeError(f"job {job.name!r} has no rollout")
+        self.work = work
+        self.job_id = job_id
+        self.function: Callable[[Any, Any], Awaitable[object]] = job.rollout
+        self.commits = Commits(self._write, self._judge, work.progress)
+        self._queues = {route.name: AskQueue(self, route) for route in job.routes}
+        self._maker = AskMaker(job, identity)
+        self._leases = Leases(work)
+        self._leased: deque[Item] = deque()
+        self._prepared: deque[tuple[Item, Known]] = deque()  # leased, with their earlier asks
+        self._awaited: dict[int, tuple[OpenRollout, Pending]] = {}  # by the keys of asks
+        self._open = 0  # rollouts whose function has not returned
+        self._running = 0  # of these, those that wait for no ask
+        self._ending = 0  # rollouts whose function has returned, and whose outcome is not on disk
+        self._settled = 0
+        self._most_open = _FIRST
+        self._more = anyio.Event()  # set when more rollouts may be opened
+        self._deadlines: list[tuple[float, int, OpenRollout, Ask | None]] = []
+        self._numbers = itertools.count()
+        self._sooner = anyio.Event()  # set when there is a new deadline
+
+    # -- what is left -------------------------------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> list[AskQueue]:
+        """The queues of all routes."""
+        return list(self._queues.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left that this process could do."""
+        return self._leases.exhausted and not self._leases
+
+    def is_stuck(self, but: AskQueue) -> bool:
+        """Whether no rollout can ask anything more before an ask in this queue is answered."""
+        if self._running or self._can_open:
+            return False
+        return not any(queue.has_work for queue in self._queues.values() if queue is not but)
+
+    def left_for(self, queue: AskQueue) -> int:
+        """About how many asks the unsettled items will make of a route, if they ask as the settled ones did."""
+        left = self.work.progress.total - self.work.progress.settled
+        return round(left * queue.settled / self._settled) if self._settled else left
+
+    def is_awaited(self, key: int) -> bool:
+        """Whether a rollout still waits for this ask."""
+        return key in self._awaited
+
+    @property
+    def _can_open(self) -> bool:
+        exhausted = self._leases.exhausted and not (self._leased or self._prepared)
+        return not (exhausted or self._open >= self._most_open or self.work.stop.requested)
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def demand_changed(self) -> None:
+        """Keep as many rollouts open as the endpoints that are awake need now."""
+        self.commits.most = sum(queue.most for queue in self._queues.values())
+        self._most_open = max(_FIRST, _FOR_EACH * self.commits.most)
+        self.ask_for_more()
+
+    def ask_for_more(self) -> None:
+        """Open more rollouts, if there is room."""
+        self._more.set()
+
+    @property
+    def _room(self) -> int:
+        """How many rollouts to open now."""
+        wanted = max(queue.hunger for queue in self._queues.values())
+        if not self.commits.most:
+            wanted = _FIRST - self._open
+        return min(wanted, self._most_open - self._open, _ENDING - self._ending)
+
+    async def keep_open(self, functions: TaskGroup) -> None:
+        """Keep enough rollouts open."""
+        while not self.work.stop.requested:
+            self._more = anyio.Event()
+            if self._can_open and (room := self._room) > 0:
+                await self._prepare()
+                for _ in range(min(room, len(self._prepared))):
+                    self._open += 1
+                    self._running += 1
+                    functions.start_soon(self._run, *self._prepared.popleft())
+                await anyio.lowlevel.checkpoint()  # so that they ask
+                continue
+            with self.work.stop.while_running():
+                await self._more.wait()
+
+    async def _prepare(self) -> None:
+        """Lease items, and read what the ledger has of their asks."""
+        if self._prepared:
+            return
+        if not self._leased:
+            for part in await self._leases.more(1):
+                self._leased += part.items
+            if not self._leased:
+                self.notify()
+        some = [self._leased.popleft() for _ in range(min(_TOGETHER, len(self._leased)))]
+        known = await self.work.store.asks.of(self.job_id, [item.id for item in some]) if some else {}
+        self._prepared += [(item, known.get(item.id, {})) for item in some]
+
+    async def _run(self, item: Item, known: Known) -> None:
+        rollout, begun = OpenRollout(item, known), time.monotonic()
+        try:
+            outcome = await self._outcome(rollout)
+        finally:
+            self._end(rollout)
+        self._ending += 1
+        try:
+            await self.commits.add([Settlement(item, outcome, time.monotonic() - begun)])
+        finally:
+            self._ending -= 1
+            self.ask_for_more()
+
+    async def _outcome(self, rollout: OpenRollout) -> Outcome:
+        """Return how the item is settled. Whatever a function makes of being cancelled does not count."""
+        value = ""
+        try:
+            with rollout.scope:
+                value = written(await self.function(row_of(rollout.item.request), Asking(self, rollout)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - also exit(), and the cancellation of something of its own
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            return Discarded(rollout.spoiled or failure_of(error))
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return rollout.output(value) if rollout.spoiled is None else Discarded(rollout.spoiled)
+
+    def _end(self, rollout: OpenRollout) -> None:
+        self._open -= 1
+        self._running -= not rollout.asks
+        rollout.ended = True
+        for ask in rollout.asks.values():
+            del self._awaited[ask.key]
+            self._queue_of(ask).abandon(ask)
+        self.ask_for_more()
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def begin(
+        self, rollout: OpenRollout, request: object, to: str | None, step: str | None, deadline: float | None
+    ) -> Pending:
+        """Return the answer to a request: an earlier one, or that of an endpoint, which is asked now."""
+        ask, known = self._maker.ask(rollout, request, to, step)
+        pending = Pending()
+        if known is not None and known.answer is not None:
+            rollout.count(known)
+            pending.answer(known.answer)
+            return pending
+        if known is not None and known.outcome is not None:
+            pending.fail(known.failure)
+            return pending
+        if deadline is not None:
+            ask.shares = None  # its deadline concerns no other rollout
+            self._add_deadline(deadline, rollout, ask)
+        self._running -= not rollout.asks
+        rollout.asks[ask.key] = ask
+        self._awaited[ask.key] = rollout, pending
+        self._queue_of(ask).add(ask)
+        return pending
+
+    async def call(
+        self,
+        rollout: OpenRollout,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> Any:
+        """Return the recorded result of a function; otherwise call it, and record its result."""
+        ask, known = self._maker.call(rollout, function, args, kwargs)
+        if known is not None and known.answer is not None:
+            return exact_json.loads(known.answer)
+        begun = time.monotonic()
+        result = written(await function(*args, **kwargs))
+        await self.commits.add([Settlement(ask, Completed(result), time.monotonic() - begun)])
+        return exact_json.loads(result)
+
+    def _queue_of(self, ask: Ask) -> AskQueue:
+        return self._queues[ask.endpoint or ""]
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def _write(self, settlements: list[Settlement]) -> None:
+        """Commit outcomes of asks and of items; then let the rollouts continue that wait for them."""
+        asks = [(one.item, one) for one in settlements if isinstance(one.item, Ask)]
+        items = [one for one in settlements if not isinstance(one.item, Ask)]
+        now = time.time()
+        for ask, settlement in asks:
+            _note_failure(ask, settlement, now)
+        close = self._leases.count_down(one.item for one in items)
+        await self.work.store.asks.settle(self.work.run_id, self.job_id, asks, items, close)
+        moment = time.monotonic()  # asks of one batch are asked again together
+        for ask, settlement in asks:
+            self._after(ask, settlement.outcome, moment)
+        if items:
+            self._settled += len(items)
+            left = self.work.progress.total - self.work.progress.settled - len(items)
+            emit_settled(self.work, [_without_tokens(one) for one in items], left)
+            self.notify()
+
+    def _after(self, ask: Ask, outcome: Outcome, moment: float) -> None:
+        """Go on after the outcome of an ask was committed."""
+        if ask.endpoint is None:
+            return
+        if isinstance(outcome, Completed | Discarded) and (awaited := self._awaited.pop(ask.key, None)) is not None:
+            rollout, pending = awaited
+            del rollout.asks[ask.key]
+            self._running += not rollout.asks
+            if isinstance(outcome, Completed):
+                rollout.count(outcome)
+                pending.answer(outcome.output)
+            else:
+                pending.fail(outcome.failure)
+        self._queue_of(ask).after(ask, outcome, moment)
+
+    def _judge(self) -> None:
+        judge_error_rate(self.work.progress, self.work.policy)
+
+    def notify(self) -> None:
+        """Wake the consumers of all routes."""
+        for queue in self._queues.values():
+            queue.notify()
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    def note_sent(self, key: int) -> None:
+        """Begin the item's time when the first of its requests is sent."""
+        timeout = self.work.policy.item_timeout
+        if timeout is not None and (awaited := self._awaited.get(key)) is not None and not awaited[0].sent:
+            awaited[0].sent = True
+            self._add_deadline(timeout, awaited[0], None)
+
+    def _add_deadline(self, seconds: float, rollout: OpenRollout, ask: Ask | None) -> None:
+        heapq.heappush(self._deadlines, (time.monotonic() + seconds, next(self._numbers), rollout, ask))
+        self._sooner.set()
+
+    async def keep_deadlines(self) -> None:
+        """Discard asks, and end rollouts, whose time is over."""
+        while True:
+            self._sooner = anyio.Event()
+            now = time.monotonic()
+            while self._deadlines and self._deadlines[0][0] <= now:
+                _, _, rollout, ask = heapq.heappop(self._deadlines)
+                await self._time_is_over(rollout, ask)
+            with anyio.move_on_after(self._deadlines[0][0] - now if self._deadlines else None):
+                await self._sooner.wait()
+
+    async def _time_is_over(self, rollout: OpenRollout, ask: Ask | None) -> None:
+        if rollout.ended:
+            return
+        if ask is None:
+            timeout = f"policy.item_timeout={self.work.policy.item_timeout:g}"
+            rollout.spoiled = RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s")
+            rollout.scope.cancel()
+        elif ask.key in self._awaited:
+            failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
+            await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
+
+
+def _note_failure(ask: Ask, settlement: Settlement, now: float) -> None:
+    """Add a failed attempt to those that the ledger keeps of the ask."""
+    match settlement.outcome:
+        case Completed():
+            return
+        case Discarded(failure):
+            again = None
+        case later:
+            failure, again = later.failure, now + later.delay
+    failed = FailedAsk(failure.kind, failure.status, failure.message, settlement.seconds, now, again)
+    ask.failed = [*ask.failed, failed]
+
+
+def _without_tokens(settlement: Settlement) -> Settlement:
+    """Return the settlement of an item whose tokens were counted with its asks."""
+    if isinstance(settlement.outcome, Completed):
+        return Settlement(settlement.item, shared(settlement.outcome), settlement.seconds)
+    return settlement

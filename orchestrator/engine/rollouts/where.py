@@ -1,0 +1,31 @@
+"""Where in the user's code a rollout failed."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+from orchestrator.domain.errors import FailureKind, RequestFailed, described
+
+_NOT_THE_USERS = tuple(
+    str(folder) for folder in (Path(__file__).parents[2], *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+)
+
+
+def failure_of(error: BaseException) -> RequestFailed:
+    """Return why an item is discarded whose rollout raised this: what, and where in the user's code."""
+    where = _where(error)
+    place = f" (at {where})" if where is not None else ""
+    if isinstance(error, RequestFailed):
+        return RequestFailed(error.kind, f"{error.message}{place}", status=error.status)
+    return RequestFailed(FailureKind.ROLLOUT, f"{described(error)}{place}")
+
+
+def _where(error: BaseException) -> str | None:
+    """Return the innermost place outside of libraries; None if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith(_NOT_THE_USERS):
+            return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+    return None
