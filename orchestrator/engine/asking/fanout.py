@@ -141,8 +141,8 @@ class _FanOut:
         self._queue.notify()  # for workers that wait for a place
 
     async def _serve(self, sent: SentRequest) -> None:
-        """Send one request, which a rival may cut short."""
-        if self._policy.hedge:
+        """Send one request, which may be cut short by a rival, or because nobody wants its answer any more."""
+        if self._policy.hedge or self._queue.may_abandon:
             with anyio.CancelScope() as sent.scope:
                 await self._send(sent)
         else:

@@ -9,6 +9,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     import anyio
 
     from orchestrator.domain.item import Item
@@ -81,12 +83,20 @@ class InFlight:
 
     def cancel_rival(self, sent: SentRequest) -> None:
         """Cancel the rival of a request that was answered first."""
-        rival = sent.rival
-        if rival is not None and rival in self._requests:
+        if sent.rival is not None:
+            self._cancel(sent.rival)
+
+    def give_up(self, unwanted: Container[int]) -> None:
+        """Cancel requests of which no item is wanted any more, given the keys of those that are not."""
+        for sent in [sent for sent in self._requests if all(item.key in unwanted for item in sent.items)]:
+            self._cancel(sent)
+
+    def _cancel(self, sent: SentRequest) -> None:
+        if sent in self._requests:
             for place in self._places:
-                place._requests.discard(rival)  # noqa: SLF001 - of its own class
-            if rival.scope is not None:
-                rival.scope.cancel()
+                place._requests.discard(sent)  # noqa: SLF001 - of its own class
+            if sent.scope is not None:
+                sent.scope.cancel()
 
     def of(self, by: object) -> list[SentRequest]:
         """Return the requests of one endpoint or member."""

@@ -17,12 +17,13 @@ from orchestrator.engine.asking.work_queue import WorkQueue
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from orchestrator.domain.attempt import Outcome
     from orchestrator.domain.batching import Limits
     from orchestrator.domain.item import Item
     from orchestrator.engine.asking.commits import Commits, OnSettled
+    from orchestrator.engine.asking.in_flight import InFlight
     from orchestrator.engine.asking.work_queue import Demand, RunContext
     from orchestrator.job import Route
 
@@ -85,8 +86,11 @@ class OpenRollouts(Protocol):
 class AskQueue(WorkQueue):
     """Asks of open rollouts for one route. An ask leaves it once its outcome is on disk."""
 
-    def __init__(self, rollouts: OpenRollouts, route: Route) -> None:
+    may_abandon = True
+
+    def __init__(self, rollouts: OpenRollouts, route: Route, in_flight: InFlight) -> None:
         super().__init__(rollouts.work)
+        self.in_flight = in_flight
         self.route = route
         self.settled = 0  # asks that were answered or discarded
         self.ended = False  # whether the route's endpoints are not used any more
@@ -182,18 +186,19 @@ class AskQueue(WorkQueue):
             self._twins[key] = []
         self._offer([ask])
 
-    def abandon(self, ask: Ask) -> None:
-        """Forget an ask that nobody waits for any more, unless it is in flight: then its answer is kept."""
-        if ask.key in self._out or self._asks.pop(ask.key, None) is None:
-            return
-        key = (ask.shares or b"", ask.nth)
-        twins = self._twins.get(key, [])
-        if ask in twins:
-            twins.remove(ask)
-        elif twins:
-            self._offer([twins.pop(0)])
-        else:
-            self._twins.pop(key, None)
+    def abandon(self, asks: Collection[Ask]) -> None:
+        """Forget asks of a rollout that waits for them no more, and cancel the requests that have no others."""
+        for ask in asks:
+            if self._asks.pop(ask.key, None) is not None and ask.shares is not None:
+                twins = self._twins[ask.shares, ask.nth]
+                if ask in twins:
+                    twins.remove(ask)
+                elif twins:
+                    self._offer([twins.pop(0)])
+                else:
+                    del self._twins[ask.shares, ask.nth]
+        self.in_flight.give_up({ask.key for ask in asks})
+        self._out.difference_update(ask.key for ask in asks)
         self._rest_if_idle()
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:

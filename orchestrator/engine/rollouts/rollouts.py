@@ -20,6 +20,7 @@ from orchestrator.domain.asks import Ask, FailedAsk
 from orchestrator.domain.attempt import Completed, Discarded
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.engine.asking.commits import Commits
+from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.leased_items import Leases, emit_settled, judge_error_rate, shared
 from orchestrator.engine.asking.parse import written
 from orchestrator.engine.rollouts.ask_queue import AskQueue
@@ -50,10 +51,10 @@ _TOGETHER = 64  # items whose earlier asks are read at a time
 
 @asynccontextmanager
 async def open_rollouts(
-    work: RunContext, job: Job, job_id: int, identity: Mapping[str, object]
+    work: RunContext, job: Job, job_id: int, identity: Mapping[str, object], in_flight: InFlight
 ) -> AsyncIterator[Rollouts]:
     """Run rollouts and commit their outcomes while the block lasts; then cancel those that are open."""
-    rollouts = Rollouts(work, job, job_id, identity)
+    rollouts = Rollouts(work, job, job_id, identity, in_flight)
     async with task_group() as helpers, named_if_blocking(rollouts.function):
         helpers.start_soon(rollouts.commits.keep_committing)
         helpers.start_soon(rollouts.commits.commit_the_rest)
@@ -74,14 +75,16 @@ async def open_rollouts(
 class Rollouts:
     """The open rollouts of this process, and a queue of asks for each route."""
 
-    def __init__(self, work: RunContext, job: Job, job_id: int, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, work: RunContext, job: Job, job_id: int, identity: Mapping[str, Any], in_flight: InFlight
+    ) -> None:
         if job.rollout is None:
             raise TypeError(f"job {job.name!r} has no rollout")
         self.work = work
         self.job_id = job_id
         self.function: Callable[[Any, Any], Awaitable[object]] = job.rollout
         self.commits = Commits(self._write, self._judge, work.progress)
-        self._queues = {route.name: AskQueue(self, route) for route in job.routes}
+        self._queues = {route.name: AskQueue(self, route, InFlight(in_flight)) for route in job.routes}
         self._maker = AskMaker(job, identity)
         self._leases = Leases(work)
         self._leased: deque[Item] = deque()
@@ -210,7 +213,8 @@ class Rollouts:
         rollout.ended = True
         for ask in rollout.asks.values():
             del self._awaited[ask.key]
-            self._queue_of(ask).abandon(ask)
+        for queue in {self._queue_of(ask) for ask in rollout.asks.values()}:
+            queue.abandon([ask for ask in rollout.asks.values() if self._queue_of(ask) is queue])
         self.ask_for_more()
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -333,6 +337,7 @@ class Rollouts:
         elif ask.key in self._awaited:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
             await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
+            self._queue_of(ask).in_flight.give_up({ask.key})
 
 
 def _note_failure(ask: Ask, settlement: Settlement, now: float) -> None:

@@ -285,19 +285,19 @@ class Execution:
     async def _run_rollouts(self, work: RunContext, in_flight: InFlight) -> None:
         """Run the job's rollouts, and use the endpoints of each route while something waits for them."""
         identity = await to_thread.run_sync(self._job.identity)
-        async with open_rollouts(work, self._job, self._run.job_id, identity) as rollouts:
+        async with open_rollouts(work, self._job, self._run.job_id, identity, in_flight) as rollouts:
             with work.stop.until_deadline():
                 async with task_group() as uses:
                     for queue in rollouts.queues:
-                        uses.start_soon(self._use_route, queue, InFlight(in_flight))
+                        uses.start_soon(self._use_route, queue)
             self._asks = sum(queue.settled for queue in rollouts.queues)
 
-    async def _use_route(self, queue: AskQueue, in_flight: InFlight) -> None:
+    async def _use_route(self, queue: AskQueue) -> None:
         """Use the endpoints of a route whenever an ask waits for them; without them, the whole run ends."""
         while await queue.wanted():
             settled, out = queue.settled, len(self._out)
             usable = self._usable(queue.route.endpoints)
-            await self._use_all(usable, queue, in_flight)
+            await self._use_all(usable, queue, queue.in_flight)
             if not self._usable(queue.route.endpoints):
                 queue.work.stop.drain(queue.work.policy.grace)
             elif queue.settled == settled and len(self._out) == out:
