@@ -21,10 +21,12 @@ from orchestrator.domain.errors import OrchestratorError, UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+    from orchestrator.app.endpoints.bench import Bench
     from orchestrator.app.request_file import RequestFile
     from orchestrator.config import Settings
     from orchestrator.domain.batch_dialects import Dialect
     from orchestrator.domain.item import ItemResult, ItemState
+    from orchestrator.domain.load_figures import LoadTest
     from orchestrator.domain.queue import Claim, Queued
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run, RunState
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.awake.by_hand import Paused, Resumed
     from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.awakenings import Awakenings
+    from orchestrator.engine.bench.load_test import LoadProgress
     from orchestrator.engine.current import Current
     from orchestrator.engine.daemon.retry import QueuedRetry
     from orchestrator.engine.daemon.submit import Queueing, Submitted
@@ -241,6 +244,15 @@ class App:
         from orchestrator.engine.awake import by_hand
 
         return await by_hand.pause(endpoint, self.store, wait=wait, force=force)
+
+    async def bench(self, asked: Bench, progress: Progress, stop: Stop, shown: LoadProgress) -> LoadTest:
+        """Offer an endpoint a load and measure how it answers. It is woken, guarded, capped and paused as in a run.
+
+        Once `stop` is requested, nothing more is sent, and what was measured is returned. `shown` follows it.
+        """
+        from orchestrator.app.endpoints.bench import bench
+
+        return await bench(asked, self.store, self.settings, self._safety, progress, stop, shown)
 
     # -- asking for runs -----------------------------------------------------------------------------------------------
 

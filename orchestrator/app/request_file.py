@@ -60,7 +60,7 @@ async def write_requests(
     await to_thread.run_sync(partial(_check_place, job, path, overwrite=overwrite))
     count = 0
     with ExitStack() as stack:
-        drafts = await to_thread.run_sync(_drafts, job, asked.limit, stack)
+        drafts = await to_thread.run_sync(drafts_of, job, asked.limit, stack)
         with writing(path):
             file = stack.enter_context(Aside(path))
         while page := await to_thread.run_sync(list, islice(drafts, _PAGE)):
@@ -130,6 +130,7 @@ def _check_place(job: Job, path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path} exists: choose another path, or replace it with `--overwrite`")
 
 
-def _drafts(job: Job, limit: int | None, stack: ExitStack) -> Iterator[Draft]:
+def drafts_of(job: Job, limit: int | None, stack: ExitStack) -> Iterator[Draft]:
+    """Open the job's source until the stack is closed, and return what its rows become. Blocking."""
     rows: Iterator[Row] = stack.enter_context(job.source.rows())
     return map(DraftMaker(job, {}), islice(rows, limit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -12,15 +11,15 @@ import typer
 from anyio import to_thread
 
 from orchestrator.cli.command import fail, print_json, with_app
+from orchestrator.cli.html_file import check_page, write_page
 from orchestrator.cli.options import AsJson
-from orchestrator.cli.terminal import STDERR, Terminal
+from orchestrator.cli.terminal import Terminal
 from orchestrator.domain.command_line import with_options
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.local_path import local_path
 from orchestrator.domain.moment import since as moment
 from orchestrator.domain.report_json import as_json
-from orchestrator.engine.run.files import check_needed
-from orchestrator.report.page import is_report, page
+from orchestrator.report.page import page
 from orchestrator.report.text import show
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def report(
         fail(UsageError(f"--since {error}"), json=json)
     found = with_app(context, partial(_gather, run, begun, html), json=json)
     if html is not None:
-        _write(html, page(found), json=json)
+        write_page(html, page(found), json=json)
     if json:
         print_json(as_json(found))
     elif html is None:
@@ -65,24 +64,5 @@ def report(
 
 async def _gather(run: str | None, since: float, html: Path | None, app: App) -> Report:
     if html is not None:
-        await to_thread.run_sync(_check, local_path(html), app.store.database.path)
+        await to_thread.run_sync(check_page, local_path(html), app.store.database.path)
     return await app.report(run, since=since)
-
-
-def _check(path: Path, ledger: Path) -> None:
-    """Raise `UsageError` if the report would overwrite the ledger, or a file that is not an earlier report."""
-    check_needed([path], ledger, None)
-    if path.is_file() and not is_report(path):
-        raise UsageError(f"{path} already exists and is not a report of orchestrator: choose another path or remove it")
-
-
-def _write(path: Path, text: str, *, json: bool) -> None:
-    """Replace the file atomically, so that a browser never loads half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        fail(UsageError(f"{path} cannot be written: {error.strerror}"), json=json)
-    STDERR.print(f"written: {path}")

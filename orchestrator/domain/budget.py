@@ -37,11 +37,15 @@ NO_LIMIT = Budget()
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """All budgets that apply to a run. `job` and `ledger` are per UTC day."""
+    """All budgets that apply to a run. `job` and `ledger` are per UTC day.
+
+    `settings`: the names of what sets the budget of the run, in dollars and in seconds.
+    """
 
     run: Budget = NO_LIMIT
     job: Budget = NO_LIMIT
     ledger: Budget = NO_LIMIT
+    settings: tuple[str, str] = ("policy.max_cost", "policy.max_awake")
 
     def __bool__(self) -> bool:
         """Whether any of them limits anything."""
@@ -53,7 +57,7 @@ class Budgets:
             return
         for whose, budget in (("run", self.run), ("job", self.job), ("ledger", self.ledger)):
             if budget.max_cost is not None:
-                cost, awake = _SETTINGS[whose]
+                cost, awake = self.settings if whose == "run" else _SETTINGS[whose]
                 raise UsageError(
                     f"{cost} needs to know what the endpoint costs: set price_per_hour= on the endpoint, "
                     f"or limit the time with {awake}"
@@ -61,7 +65,6 @@ class Budgets:
 
 
 _SETTINGS = {
-    "run": ("policy.max_cost", "policy.max_awake"),
     "job": ("policy.max_cost_per_day", "policy.max_awake_per_day"),
     "ledger": ("max_cost_per_day in the settings file's [budget]", "max_awake_per_day"),
 }
@@ -115,11 +118,20 @@ class BudgetStanding:
         return f"run the same command again after {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def standing(budgets: Budgets, receipts: Sequence[Receipt], run_id: int, job: str, now: float) -> BudgetStanding:
-    """Return the standing of the budgets at `now`. `receipts`: those of all windows that the budgets may cover."""
+def standing(
+    budgets: Budgets, receipts: Sequence[Receipt], run_id: int | None, job: str, now: float, *, begun: float = 0.0
+) -> BudgetStanding:
+    """Return the standing of the budgets at `now`. `receipts`: those of all windows that the budgets may cover.
+
+    `run_id`: None for a command of the user, whose budget covers what has been used under its name since a moment.
+    """
+
+    def is_runs(receipt: Receipt) -> bool:
+        return receipt.run_id == run_id and (run_id is not None or (receipt.job == job and receipt.since >= begun))
+
     midnight, next_midnight = day_of(now)
     scopes: tuple[tuple[Whose, Budget, float, float | None, Callable[[Receipt], bool]], ...] = (
-        ("run", budgets.run, 0.0, None, lambda receipt: receipt.run_id == run_id),
+        ("run", budgets.run, 0.0, None, is_runs),
         ("job", budgets.job, midnight, next_midnight, lambda receipt: receipt.job == job),
         ("ledger", budgets.ledger, midnight, next_midnight, lambda _: True),
     )

@@ -77,6 +77,48 @@ def course_chart(
     return _svg(height, parts, label)
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line through points. `kind`: its colour, a class of the style sheet; `says`: words for a point's tooltip."""
+
+    kind: str
+    points: Sequence[tuple[float, float]]
+    says: Callable[[float, float], str]
+
+
+def line_chart(lines: Sequence[Line], unit: str, label: str, marked: float | None = None) -> Markup:
+    """Draw figures over a number that is no time of day, in one frame. `unit`: of that number.
+
+    `marked`: where a vertical line is drawn.
+    """
+    height, bottom = 170, 170 - _BOTTOM - 10
+    points = [point for line in lines for point in line.points]
+    across = numbers(max((x for x, _ in points), default=0.0), 8)
+    ticks = numbers(max((figure for _, figure in points), default=0.0))
+    frame, top = Frame(0.0, across[-1].value, None), ticks[-1].value
+    parts = [
+        joined(
+            tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=(y := _at(tick.value, top, bottom)), y2=y, class_="grid"),
+            tag("text", tick.label, x=_LEFT - 8, y=y + 4, class_="tick end"),
+        )
+        for tick in ticks
+    ]
+    parts += [tag("text", tick.label, x=frame.x(tick.value), y=bottom + 16, class_="tick middle") for tick in across]
+    parts.append(tag("text", unit, x=WIDTH / 2, y=height - 4, class_="tick middle"))
+    if marked is not None:
+        x = frame.x(marked)
+        parts.append(tag("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="grid marked"))
+    for line in lines:
+        path = " L".join(f"{frame.x(x):.1f} {_at(figure, top, bottom):.1f}" for x, figure in line.points)
+        parts.append(tag("path", d=f"M{path}", class_=f"line {line.kind}") if line.points else Markup(""))
+        for x, figure in line.points:
+            title = tag("title", line.says(x, figure))
+            parts.append(
+                tag("circle", title, cx=frame.x(x), cy=_at(figure, top, bottom), r=4.0, class_=f"dot {line.kind}")
+            )
+    return _svg(height, parts, label)
+
+
 def spark(values: Sequence[float], says: str) -> Markup:
     """Draw a line without axes, for a row of a table."""
     width, height = 120, 24

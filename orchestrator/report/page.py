@@ -1,9 +1,8 @@
-"""The report as one HTML file, which loads nothing and escapes all text that is not written here."""
+"""The report as one HTML file."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import report_words as words
@@ -11,13 +10,13 @@ from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.readings import merged
 from orchestrator.domain.report import DAYS
 from orchestrator.report.charts import Bar, ChartRow, Frame, columns, spark, timeline
+from orchestrator.report.document import document
 from orchestrator.report.markup import Markup, joined, scrolling, tag
 from orchestrator.report.run_section import BADGES, arrow, run_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
-    from pathlib import Path
 
     from orchestrator.domain.readings import Span
     from orchestrator.domain.report import Report, RunReport
@@ -25,34 +24,13 @@ if TYPE_CHECKING:
 IN_FULL = 6  # show all runs in full up to this many; beyond that, only those in trouble
 _ROWS = 40  # of the timeline
 _KINDS = [("awake", "endpoint awake"), ("run", "run"), ("asking", "asking"), ("trouble", "ended early")]
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # keeps browsers from loading anything
-
-_BRAND = " · orchestrator"
 
 
 def page(report: Report, zone: tzinfo | None = None) -> str:
     """Return the whole document. Times are in `zone`; None is the zone of this machine."""
-    title = words.title(report, zone)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", f"{title}{_BRAND}"),
-        tag("style", Markup(files("orchestrator.report").joinpath("page.css").read_text(encoding="utf-8"))),
-    )
     data, name = report.data, words.zone_name(report.data.until, zone)
     sub = f"Report of {words.clock(data.until, zone)} {name}, as the ledger had it; all clocks are {name}."
-    header = tag("header", tag("h1", title), tag("p", sub, class_="sub"))
-    body = tag("body", tag("main", header, *sections(report, zone), _hint(report)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def is_report(path: Path) -> bool:
-    """Whether a file is a report, or empty."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    return not head or f"{_BRAND}</title>".encode() in head
+    return document(words.title(report, zone), sub, [*sections(report, zone), _hint(report)])
 
 
 def sections(report: Report, zone: tzinfo | None = None, most: int | None = None) -> list[Markup]:

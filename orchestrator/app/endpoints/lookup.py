@@ -29,17 +29,22 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 
-async def find_endpoint(name: str, namespace: str | None, declared: Collection[str], store: Store) -> Endpoint:
+async def find_endpoint(
+    name: str, namespace: str | None, declared: Collection[str], store: Store, *, as_in_a_run: bool = False
+) -> Endpoint:
     """Return the endpoint with this name in config.toml, the server at this URL, or else the Hugging Face endpoint.
 
     `declared`: the names in config.toml. A name that runs have used for jobs at Hugging Face means these. Raises
     `UsageError` if the name is that of another kind, or of an endpoint that runs have woken and only a job file
-    declares. An endpoint that runs would create and delete again is treated here like any other.
+    declares. An endpoint that runs would create and delete again is treated here like any other. `as_in_a_run`: it will
+    be used as runs do, so it is what config.toml declares, even if it is awake only while it is used.
     """
     if namespace is None and name not in declared and (kept := await store.windows.pause_with(name)) is not None:
         if kept.get("kind") == "huggingface_job":
             return await to_thread.run_sync(endpoint_from, kept)
         _check_named(name, kept.get("kind"))
+    if as_in_a_run and namespace is None and name in declared:
+        return await to_thread.run_sync(named, name)
     return await to_thread.run_sync(_endpoint, name, namespace, declared)
 
 

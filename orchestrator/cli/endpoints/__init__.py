@@ -19,6 +19,8 @@ _COMMANDS = {
     "hardware.hardware": "List the hardware for Hugging Face endpoints: vendors, regions, instances, prices, quota.",
     "show.show": "Show an endpoint: its state, hardware, price, current users, and cost this month.",
     "check.check": "Send an endpoint one request, and report on every step. Wakes nothing without --wake.",
+    "bench.bench": "Load an endpoint for a while, and measure latency, throughput and cost. It is woken and paused as "
+    "by a run.",
     "create.create": "Create a Hugging Face endpoint. It starts at once, and costs money until it is paused or scaled "
     "to zero.",
     "update.update": "Change the given settings of a Hugging Face endpoint. A running endpoint is restarted with them.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,22 @@ LOOK = 2.0  # at most this many seconds between two checks of the ledger, since 
 _SOON = 0.02  # and at least this many
 
 
-class BudgetMonitor:
-    """The budgets of one run. They are kept in the ledger, as several runs and processes share those of a day."""
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """What a budget is for, if it is not a run: a command of the user, since a moment in seconds since 1970 UTC."""
 
-    def __init__(self, store: Store, run: Run, budgets: Budgets) -> None:
+    id: None
+    job: str
+    created_at: float
+
+
+class BudgetMonitor:
+    """The budgets of one run, or of a command of the user.
+
+    They are kept in the ledger, as several runs and processes share those of a day.
+    """
+
+    def __init__(self, store: Store, run: Run | Payer, budgets: Budgets) -> None:
         self._store = store
         self._run = run
         self._budgets = budgets
@@ -62,7 +75,7 @@ class BudgetMonitor:
         now = time.time()
         # a run may have been created before today, but no window that it has held can have ended before it was created
         receipts = await self._store.windows.receipts_after(min(self._run.created_at, day_of(now)[0]))
-        latest = standing(self._budgets, receipts, self._run.id, self._run.job, now)
+        latest = standing(self._budgets, receipts, self._run.id, self._run.job, now, begun=self._run.created_at)
         if latest.whose is not None:
             self.standing = latest
             self._is_spent.set()

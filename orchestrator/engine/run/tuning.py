@@ -32,7 +32,8 @@ async def run_tuned_session(
     The session begins with those of the last one if it was alike: the same endpoint, identity and policy.
     """
     work = queue.work
-    policy, shape = work.policy, _shape(work.policy, run, endpoint, member)
+    policy, identity = work.policy, run.spec.about.get("identity")
+    shape = shape_of(endpoint.name, identity, policy, member=member is not endpoint)
     tuned = await work.store.runs.tuned(shape)
     limiter = sizer = None
     if policy.concurrency == "auto":
@@ -50,11 +51,10 @@ async def run_tuned_session(
     return waiting
 
 
-def _shape(policy: Policy, run: Run, endpoint: Awake, member: Awake) -> str:
+def shape_of(endpoint: str, identity: object, policy: Policy, *, member: bool = False) -> str:
     """Return a key for the best concurrency and batch size: the endpoint, and what shapes its answers.
 
     All members of an endpoint share one key.
     """
-    about = [endpoint.name, run.spec.about.get("identity"), policy.batch_size]
-    about += [] if member is endpoint else ["member"]
+    about = [endpoint, identity, policy.batch_size, *(["member"] if member else [])]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

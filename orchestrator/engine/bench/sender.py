@@ -1,0 +1,163 @@
+"""Sender: sends the requests of a load test to the servers of an endpoint, and counts what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.domain.answer import Answer, tokens_of
+from orchestrator.domain.errors import (
+    EndpointFailed,
+    EndpointLost,
+    EndpointRefused,
+    FailureKind,
+    NoRoom,
+    OrchestratorError,
+    OutOfCredit,
+    RequestFailed,
+    described,
+)
+from orchestrator.domain.load_tally import LoadCourse, LoadTally, Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.ports import DataPlane
+
+LOST, REFUSED, NO_ROOM = "lost", "refused", "no_room"  # kinds of failures beside those of requests
+_OVERLOAD = {FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, NO_ROOM}  # what one wants to find
+_TRIES, _BREATH = 5, 1.0  # of the first request, if the endpoint is not ready after all; seconds, one more each time
+
+
+class Sender:
+    """Sends requests in turn, each to the server that has the fewest in flight.
+
+    `patience`: after so many failures in a row that no load explains, `given_up` says why to end.
+    """
+
+    def __init__(self, models: Sequence[DataPlane], requests: Sequence[bytes], size: int, patience: int) -> None:
+        self._models = models
+        self._requests = cycle(requests)
+        self.size = size  # items of a request
+        self._patience = patience
+        self._in_flight = [0] * len(models)
+        self._in_a_row = 0
+        self._freed = anyio.Event()
+        self.given_up: str | None = None
+        self.no_room = 0
+        self.tally = LoadTally(time.monotonic())
+        self.course = LoadCourse(time.monotonic(), 0.0)
+
+    def count_in(self, tally: LoadTally) -> None:
+        """Count what happens from now on in this tally."""
+        self.tally, self.no_room = tally, 0
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests in flight."""
+        return sum(self._in_flight)
+
+    async def freed(self) -> None:
+        """Return when a request has ended."""
+        await self._freed.wait()
+
+    async def prove(self) -> float:
+        """Send one request alone, which counts nowhere; return the seconds that it took.
+
+        Raises `EndpointFailed` if it fails, so that a wrong wire costs one request.
+        """
+        request = [next(self._requests)]
+        for number in range(1, _TRIES + 1):
+            begun = time.monotonic()
+            try:
+                (answer,) = await self._models[0].ask(request)
+                if isinstance(answer, RequestFailed):
+                    raise answer
+            except (RequestFailed, EndpointLost, NoRoom) as failure:
+                passing = not isinstance(failure, RequestFailed) or failure.kind in _OVERLOAD
+                if number < _TRIES and passing:
+                    await anyio.sleep(number * _BREATH)
+                    continue
+                raise EndpointFailed(f"the first request failed, so no more were sent: {failure}") from failure
+            else:
+                return time.monotonic() - begun
+        raise AssertionError("unreachable")
+
+    async def send(self, planned: float | None = None) -> float:
+        """Send the next request and count what becomes of it. Return for how many seconds the server refuses more.
+
+        `planned`: when it should have been sent, on the monotonic clock.
+        """
+        number = min(range(len(self._models)), key=self._in_flight.__getitem__)
+        batch, now = list(islice(self._requests, self.size)), time.monotonic()
+        sent = Sent(now if planned is None else min(planned, now), now)
+        self._move(number, 1, now)
+        self.tally.send(sent)
+        try:
+            return await self._asked(number, batch, sent)
+        except anyio.get_cancelled_exc_class():
+            self.tally.cut(sent, time.monotonic())
+            raise
+        finally:
+            self._move(number, -1, time.monotonic())
+            freed, self._freed = self._freed, anyio.Event()
+            freed.set()
+
+    def _move(self, number: int, by: int, now: float) -> None:
+        self.tally.weigh(now, self.in_flight)
+        self._in_flight[number] += by
+        part = self.course.at(now)
+        part.in_flight = max(part.in_flight, self.in_flight)
+
+    async def _asked(self, number: int, batch: list[bytes], sent: Sent) -> float:
+        try:
+            answers = await self._models[number].ask(batch)
+        except RequestFailed as failure:
+            self._failed(sent, failure.kind, failure.status, str(failure))
+            return failure.retry_after or 0.0
+        except EndpointLost as loss:
+            self._failed(sent, LOST, None, str(loss))
+            return loss.retry_after or 0.0
+        except (EndpointRefused, OutOfCredit) as refusal:
+            self._failed(sent, REFUSED, refusal.status, str(refusal))
+        except NoRoom as lack:
+            self.no_room += 1
+            self._failed(sent, NO_ROOM, None, str(lack))
+        except OrchestratorError:
+            raise
+        except Exception as mistake:  # noqa: BLE001 - no bytes from outside end a load test
+            self._failed(sent, FailureKind.BAD_ANSWER, None, f"the answer could not be read: {described(mistake)}")
+        else:
+            self._answered(sent, answers)
+        return 0.0
+
+    def _answered(self, sent: Sent, answers: Sequence[object]) -> None:
+        """Count an answer; a request of which no item was answered has failed."""
+        good = [answer for answer in answers if not isinstance(answer, RequestFailed)]
+        if not good:
+            failure = next(answer for answer in answers if isinstance(answer, RequestFailed))
+            self._failed(sent, failure.kind, failure.status, str(failure))
+            return
+        now = time.monotonic()
+        tokens = [(tokens_of(one.tokens_in), tokens_of(one.tokens_out)) for one in good if isinstance(one, Answer)]
+        known_in = [tokens_in for tokens_in, _ in tokens if tokens_in is not None]
+        known_out = [tokens_out for _, tokens_out in tokens if tokens_out is not None]
+        counted = (sum(known_in) if known_in else None, sum(known_out) if known_out else None)
+        self._in_a_row = 0
+        self.tally.answer(sent, now, len(good), counted)
+        part = self.course.at(now)
+        part.answered += 1
+        part.items += len(good)
+        part.tokens += sum(known_in) + sum(known_out)
+        self.course.at(sent.planned).latency.add(now - sent.planned)
+
+    def _failed(self, sent: Sent, kind: str, status: int | None, message: str) -> None:
+        now = time.monotonic()
+        self.tally.fail(sent, now, kind, status, message)
+        self.course.at(now).failed += 1
+        self._in_a_row = 0 if kind in _OVERLOAD else self._in_a_row + 1
+        if self._in_a_row >= self._patience and self.given_up is None:
+            self.given_up = f"{self._in_a_row} requests in a row failed: {message}"
