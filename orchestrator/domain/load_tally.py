@@ -91,8 +91,8 @@ class LoadTally:
     `planned`: arrivals so far. `unsent`: those for which there was no place in flight until the end. `cut_off`:
     requests without an answer when the load test ended. `from_arrival`, `from_sending`: seconds until an answer.
     `waited_from_arrival`, `waited_from_sending`: seconds for which requests were waited for in vain: those that timed
-    out, were cut off, or could not be sent. Other failures have no latency, nor have requests that were sent before this
-    tally began, under another load.
+    out, were cut off, or could not be sent. Other failures have no latency, nor have requests that were sent before
+    this tally began, under another load.
     """
 
     begun: float
