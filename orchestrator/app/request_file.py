@@ -108,10 +108,15 @@ class _Lines:
             return str(error)
 
 
-def wire_of(job: Job) -> tuple[Wire, Route]:
-    """Return the wire of the job's first endpoint and its route. Raises `UsageError` if it is none of OpenAI's."""
+def refuse_rollout(job: Job) -> None:
+    """Raise `UsageError` if the job's rows are not requests."""
     if job.rollout is not None:
         raise UsageError(f"job {job.name!r} has a rollout, whose requests are known only while it runs")
+
+
+def wire_of(job: Job) -> tuple[Wire, Route]:
+    """Return the wire of the job's first endpoint and its route. Raises `UsageError` if it is none of OpenAI's."""
+    refuse_rollout(job)
     wire: Wire | None = getattr(job.endpoints[0].endpoint, "wire", None)
     path = None if wire is None else wire.url(URL("http://localhost")).path
     for route in ROUTES:

@@ -88,6 +88,17 @@ def test_a_sweep_finds_how_many_requests_a_server_can_work_on_and_remembers_it(w
     assert not any(loads in text for loads in ("src=", "href=", "url(", "<script", "@import"))
 
 
+def test_runs_begin_with_what_a_sweep_has_remembered(workplace: Workplace, server: InferenceServer) -> None:
+    server.behave(latency=0.02)
+    workplace.write_rows(rows(range(40)))
+    job = workplace.job(policy="concurrency='auto'")
+    found = figures(workplace, server.url, "--items", job, "--sweep", "--for", "2s", "--remember")["test"]
+    (before,) = workplace.query("SELECT shape, concurrency FROM tuning")
+    assert before[1] == found["knee"]["concurrency"] == found["remembered"]
+    assert workplace.run("run", job).code == 0
+    assert [shape for (shape,) in workplace.query("SELECT shape FROM tuning")] == [before[0]]
+
+
 def test_an_objective_that_is_missed_is_the_exit_code(workplace: Workplace, server: InferenceServer) -> None:
     server.behave(latency=0.05)
     slo = ("--slo", "p95=1ms", "--slo", "p50=1m")
@@ -200,6 +211,22 @@ def test_a_file_that_is_no_page_is_not_replaced(workplace: Workplace, server: In
     ended = bench(workplace, server.url, "--for", "1s", "-o", notes, code=2)
     assert "already exists and is not a report of orchestrator" in ended.line
     assert (notes.read_text(), server.stats().requests) == ("mine", 0)
+
+
+def test_a_rollout_has_no_requests_to_send_and_is_refused(workplace: Workplace, server: InferenceServer) -> None:
+    job = workplace.folder / "rollout.py"
+    job.write_text(f"""
+from orchestrator import Job
+from orchestrator.endpoints import HttpEndpoint
+from orchestrator.sources import JsonlSource
+
+async def rollout(row, ask):
+    return await ask(row["text"])
+
+job = Job("talk", JsonlSource({str(workplace.rows)!r}), HttpEndpoint({server.url!r}), rollout=rollout)
+""")
+    ended = bench(workplace, server.url, "--items", job, code=2)
+    assert ended.line.endswith("job 'talk' has a rollout, whose requests are known only while it runs")
 
 
 def test_a_job_without_usable_rows_sends_nothing(workplace: Workplace, server: InferenceServer) -> None:

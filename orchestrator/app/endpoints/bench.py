@@ -14,7 +14,7 @@ from anyio import to_thread
 from orchestrator.app.endpoints.check import as_it_speaks
 from orchestrator.app.endpoints.lookup import find_endpoint
 from orchestrator.app.lost_debts import adopt_lost_debts
-from orchestrator.app.request_file import drafts_of
+from orchestrator.app.request_file import drafts_of, refuse_rollout
 from orchestrator.domain.budget import NO_LIMIT, Budget
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.policy import Policy
@@ -100,6 +100,7 @@ async def _requests(job: Job | None, store: Store) -> list[bytes]:
 
 
 def _first(job: Job) -> list[bytes]:
+    refuse_rollout(job)
     found, size, why = list[bytes](), 0, "it has no rows"
     with ExitStack() as stack:
         for draft in islice(drafts_of(job, None, stack), _MOST_REQUESTS):

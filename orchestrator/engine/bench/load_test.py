@@ -21,6 +21,7 @@ from orchestrator.domain.load import SETTLING, ClosedLoop, OpenLoop, Sweep, knee
 from orchestrator.domain.load_figures import LoadFigures, LoadTest, LoopTime, ServerSide, figures_of
 from orchestrator.domain.load_tally import LoadCourse, LoadTally
 from orchestrator.domain.percentiles import PercentileHistogram
+from orchestrator.domain.urls import shown as shown_identity
 from orchestrator.engine.awake.awake import awake
 from orchestrator.engine.awake.budget_monitor import BudgetMonitor, Payer
 from orchestrator.engine.awake.reaper import kept_alive, registered
@@ -119,7 +120,9 @@ async def run_load_test(
     )
     if asked.remember and found.knee is not None:
         identity = await to_thread.run_sync(endpoint.identity, asked.policy)
-        await store.runs.remember(shape_of(endpoint.name, identity, asked.policy), Tuned(found.knee.concurrency))
+        await store.runs.remember(
+            shape_of(endpoint.name, shown_identity(identity), asked.policy), Tuned(found.knee.concurrency)
+        )
         found = replace(found, remembered=found.knee.concurrency)
     return found
 
