@@ -11,6 +11,7 @@ from orchestrator import exact_json
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from orchestrator.domain.asks import RecordedAsk
     from orchestrator.domain.errors import RequestFailed
 
 
@@ -33,6 +34,13 @@ class Pending:
         """Give the reason why there is no answer."""
         self._failure = failure
         self._settled.set()
+
+    def settle(self, recorded: RecordedAsk) -> None:
+        """Give what the ledger has of a settled ask."""
+        if recorded.answer is None:
+            self.fail(recorded.failure)
+        else:
+            self.answer(recorded.answer)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Return the answer, or raise `RequestFailed`."""

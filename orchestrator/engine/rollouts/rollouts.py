@@ -225,12 +225,9 @@ class Rollouts:
         """Return the answer to a request: an earlier one, or that of an endpoint, which is asked now."""
         ask, known = self._maker.ask(rollout, request, to, step)
         pending = Pending()
-        if known is not None and known.answer is not None:
-            rollout.count(known)
-            pending.answer(known.answer)
-            return pending
         if known is not None and known.outcome is not None:
-            pending.fail(known.failure)
+            rollout.count(known)
+            pending.settle(known)
             return pending
         if deadline is not None:
             ask.shares = None  # its deadline concerns no other rollout
