@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from orchestrator.engine.rollouts.replay import Replay, Replayed
 from tests.engine.rollouts.rollout_jobs import rollout_job
 from tests.engine.scripted import Scripted, run
@@ -28,7 +30,8 @@ async def first(row: dict[str, str], ask: Ask) -> object:
 
 async def replayed(job: Job, store: Store) -> Replayed:
     known = await store.asks.of(1, ["i0"])
-    return await Replay(job, job.identity())("i0", b'{"id":"i0","text":"a"}', known.get("i0", {}))
+    identity = await to_thread.run_sync(job.identity)
+    return await Replay(job, identity)("i0", b'{"id":"i0","text":"a"}', known.get("i0", {}))
 
 
 async def test_asks_with_answers_and_those_that_are_missing_are_counted(store: Store, tmp_path: Path) -> None:
