@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,7 @@ from orchestrator.spec import JobSpec
 from orchestrator.user_file import execute_job_file, make_importable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -91,6 +92,8 @@ def _override(job: Job, override: str) -> Job:
 
 
 def _replaced(value: T, path: list[str], new: object, override: str) -> T:
+    if isinstance(value, Mapping) and path[0] in value and len(path) > 1:  # the endpoints of a rollout, by name
+        return {**value, path[0]: _replaced(value[path[0]], path[1:], new, override)}  # type: ignore[return-value]  # as it was
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise UsageError(f"--set {override!r}: there is nothing to set inside {value!r}")
     names = [spec.name for spec in dataclasses.fields(value) if spec.init]

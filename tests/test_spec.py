@@ -572,6 +572,15 @@ def test_a_rollout_and_its_named_endpoints_survive_a_round_trip(folder: Path) ->
     assert made.fingerprint(made.identity(), None) == job.fingerprint(job.identity(), None)
 
 
+def test_a_setting_of_a_named_endpoint_can_be_overridden(folder: Path) -> None:
+    (folder / "rollout.py").write_text(WITH_ROLLOUT)
+    job = load_job(folder / "rollout.py", ["endpoint.writer.startup_timeout=7.5", "policy.item_timeout=9"])
+    assert [one.endpoint.startup_timeout for one in job.endpoints] == [7.5, 300.0, 300.0]
+    assert job.policy.item_timeout == 9
+    with pytest.raises(UsageError, match=r"there is nothing to set inside \{"):
+        load_job(folder / "rollout.py", ["endpoint.nobody.url=x"])
+
+
 def test_either_all_endpoints_of_a_spec_are_named_or_none(folder: Path) -> None:
     (folder / "rollout.py").write_text(WITH_ROLLOUT)
     form: dict[str, Any] = JobSpec.of(load_job(folder / "rollout.py")).as_json()

@@ -229,6 +229,7 @@ def test_a_missing_guard_and_an_unpaid_debt_are_found(workplace: Workplace, serv
         ("JsonlSource('rows.jsonl')", "'{text}'", "source", "warn", "line 1 is not valid JSON"),
         ("IterableSource([{'text': 'x'}])", "'{words}'", "request", "fail", "column 'words'"),
         ("IterableSource([{'text': 'x'}])", "lambda row: row['words']", "request", "fail", "KeyError: 'words'"),
+        ("IterableSource([{'text': 'x'}])", "lambda row: {1}", "request", "fail", "is not JSON serializable"),
         ("IterableSource([{'text': 'x'}])", "'{text}'", "source", "ok", "the first row makes a request"),
     ],
 )
@@ -238,5 +239,25 @@ def test_the_first_row_of_a_job_is_tried(
     workplace.rows.with_name("rows.jsonl").write_text("text,length\n")
     prelude = "from orchestrator.sources import IterableSource"
     job = workplace.job(prelude=prelude, source=source, request=request_)
+    found = findings(workplace.run("doctor", "--json", job))
+    assert (found[name]["verdict"], seen in found[name]["seen"]) == (verdict, True), found[name]
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "verdict", "seen"),
+    [
+        ("[{'text': 'x'}]", "source", "ok", "the first row can be given to the rollout"),
+        ("[{'text': {1}}]", "request", "fail", "is not JSON serializable"),
+    ],
+)
+def test_the_first_row_of_a_rollout_must_have_a_json_form(
+    workplace: Workplace, rows: str, name: str, verdict: str, seen: str
+) -> None:
+    job = workplace.folder / "rollout.py"
+    job.write_text(
+        "from orchestrator import Job\nfrom orchestrator.endpoints import HttpEndpoint\n"
+        "from orchestrator.sources import IterableSource\n\nasync def rollout(row, ask):\n    return await ask(row)\n\n"
+        f"job = Job('qa', IterableSource({rows}), {{'a': HttpEndpoint({workplace.url!r})}}, rollout=rollout)\n"
+    )
     found = findings(workplace.run("doctor", "--json", job))
     assert (found[name]["verdict"], seen in found[name]["seen"]) == (verdict, True), found[name]

@@ -12,6 +12,7 @@ from anyio import to_thread
 from orchestrator.app.doctor.finding import Finding
 from orchestrator.domain.errors import OrchestratorError, UsageError, described
 from orchestrator.domain.request import MissingColumn
+from orchestrator.engine.asking.request_json import stored_request
 from orchestrator.engine.run.files import check_files
 from orchestrator.ports import ReadsResults
 
@@ -54,13 +55,15 @@ def _first_row(job: Job) -> Finding:
         remedy = "check that it is the right file; such rows are discarded"
         return Finding("source", "warn", f"{name}: {row.unreadable}", remedy)
     if (why := _why_no_request(job, row)) is not None:
-        return Finding("request", "fail", f"the first row: {why}", "correct `request` in the job file")
-    return Finding("source", "ok", f"{name}: the first row makes a request")
+        remedy = "correct `request` in the job file" if job.rollout is None else "change or leave out such columns"
+        return Finding("request", "fail", f"the first row: {why}", remedy)
+    makes = "makes a request" if job.rollout is None else "can be given to the rollout"
+    return Finding("source", "ok", f"{name}: the first row {makes}")
 
 
 def _why_no_request(job: Job, row: Row) -> str | None:
     try:
-        job.renderer()(row.columns)
+        stored_request(job.renderer()(row.columns))
     except MissingColumn as failure:
         return str(failure)
     except Exception as failure:  # noqa: BLE001 - the user's own function
