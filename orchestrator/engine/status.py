@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.worker import Vitals
     from orchestrator.store import Store
 
+_SAMPLED = 4  # chunks whose answers tell how long answers take: programs ask again and again
+
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
@@ -69,7 +71,7 @@ async def status_of(name: str | None, store: Store) -> RunStatus:
         await views.tokens(run.id),
         await views.causes(run.id),
         await views.noted(run.id),
-        await traffic_in(store, run.id, readings, executing=executing),
+        await traffic_in(store, run.id, readings, executing=executing, sampled=_SAMPLED),
         None if executing or run.state.ended else await views.later(run.id, time.time()),
         by_endpoint((await store.transcripts.totals([run.id])).get(run.id, [])),
     )

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from orchestrator.domain.traffic import Failed, Latency, latency_of
+from orchestrator.domain.traffic import SAMPLED, Failed, Latency, latency_of
 from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.store.database import Database
-
-_SAMPLED = 40  # chunks whose answers tell how long answers take: 20,000 of them
 
 _OF_RUN = f"id >= q.id << {POSITION_BITS} AND id < (q.id + 1) << {POSITION_BITS}"
 # Items of a run mostly have neighbouring keys, so this looks at few attempts of others. What took no time was not
@@ -55,8 +53,8 @@ class Attempts:
             rows = await connection.execute(_FAILED, {"runs": orjson.dumps(run_ids).decode()})
         return {run: [Failed(*row[1:]) for row in failed] for run, failed in groupby(rows, itemgetter(0))}
 
-    async def latency(self, run_ids: Sequence[int], sampled: int = _SAMPLED) -> dict[int, Latency]:
-        """How long answers of each run took; an even sample if there are very many."""
+    async def latency(self, run_ids: Sequence[int], sampled: int = SAMPLED) -> dict[int, Latency]:
+        """How long answers of each run took. If there are more, an even sample of up to twice so many chunks."""
         async with self._database.read() as connection:
             rows = await connection.execute(_TOOK, {"runs": orjson.dumps(run_ids).decode(), "sampled": sampled})
         found = {run: latency_of([row[1] for row in took]) for run, took in groupby(rows, itemgetter(0))}
