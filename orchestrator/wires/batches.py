@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.wires.answers import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,22 @@ def gathered(requests: Sequence[bytes], key: str, parameters: Mapping[str, objec
             raise RequestFailed(FailureKind.REJECTED, "inputs with different parameters cannot share a request")
         own = fields
     return {**parameters, **own, key: inputs}
+
+
+def texts_or_tokens(inputs: object) -> list[object]:
+    """Return the inputs of one body, each a text or whatever else a server reads as one input.
+
+    Raises `RequestFailed` (rejected) if one is a number, a boolean or null: in a list, servers read numbers as the
+    tokens of a single input, so that they would answer fewer inputs than they were asked.
+    """
+    if not isinstance(inputs, list):
+        raise RequestFailed(FailureKind.REJECTED, f"not sent: not a list of inputs: {shown(inputs)}")
+    for one in inputs:
+        if one is None or isinstance(one, int | float):
+            raise RequestFailed(
+                FailureKind.REJECTED, f"not sent: an input is a text, or a list of tokens, not {shown(one)}"
+            )
+    return inputs
 
 
 def no_streams(parameters: Mapping[str, object]) -> None:

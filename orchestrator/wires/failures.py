@@ -44,13 +44,23 @@ _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONF
 # 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative answer it beyond their limit. The engine finds out whether the
 # server is really down
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
-_TOO_MANY = re.compile(r"batch size \d+ > maximum allowed batch size (\d+)", re.IGNORECASE)  # TEI
-_EVERY_REQUEST = re.compile(  # refusals that hold for every request: TEI, the toolkit, OpenAI
-    r"model is not an? |content type .{0,80} not supported|no content type provided", re.IGNORECASE
+_TOO_MANY = re.compile(  # TEI; Infinity
+    r"""batch size \d+ > maximum allowed batch size (?P<tei>\d+)"""
+    r"""|"inputs?",.{0,80}?"msg":"List should have at most (?P<infinity>\d+) items""",
+    re.IGNORECASE,
+)
+_EVERY_REQUEST = re.compile(  # refusals that hold for every request: TEI, the toolkit, llama.cpp, Infinity
+    r"model is not an? (?!multimodal)|content type .{0,80} not supported|no content type provided"
+    r"|pooling type .{0,40} not OAI|ModelNotDeployedError",
+    re.IGNORECASE,
+)
+_BLAMES_INPUT = re.compile(  # errors of the server (500) in which llama.cpp means the request
+    r"too large to process|input is not supported|failed to parse tools", re.IGNORECASE
 )
 _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
+_LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
@@ -89,8 +99,10 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         where = _line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and (seconds := _estimated_time(body)) is not None:
-        return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        seconds = _estimated_time(body)
+        if seconds is not None or _LOADING.search(said):
+            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
     if status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in body.decode(errors="replace"):
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -105,7 +117,7 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         said,
         status=status,
         retry_after=retry_after(headers),
-        most=None if too_many is None else max(1, int(too_many[1])),
+        most=None if too_many is None else max(1, int(too_many[too_many.lastgroup or 0])),
     )
 
 
@@ -115,6 +127,8 @@ def _kind(status: int, said: str) -> FailureKind:
         return FailureKind.DUBIOUS
     if status in _OVERLOADED:
         return FailureKind.RATE_LIMITED
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and _BLAMES_INPUT.search(said):
+        return FailureKind.DUBIOUS
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
         return FailureKind.UNAVAILABLE
     if status == HTTPStatus.FAILED_DEPENDENCY or _OUT_OF_MEMORY.search(said):

@@ -76,6 +76,8 @@ class OpenAIChatWire:
                 pass
             case [*messages] if self.system is not None:
                 own["messages"] = [{"role": "system", "content": self.system}, *messages]
+            case []:
+                raise RequestFailed(FailureKind.REJECTED, "not sent: a chat without messages")  # llama.cpp makes one up
         schema = self._format.schema
         wanted = {} if schema is None else {"response_format": schema.response_format}
         return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, with_usage
-from orchestrator.wires.batches import gathered, no_streams, one_answer
+from orchestrator.wires.batches import gathered, no_streams, one_answer, texts_or_tokens
 from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined
 from orchestrator.wires.wire import Body
@@ -44,8 +44,8 @@ class OpenAICompletionsWire:
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """Return the body for these requests. A single prompt is not sent as a list: some servers refuse that."""
         fields = one_answer({"model": self.model, **gathered(requests, "prompt", self.parameters)})
-        prompts = fields["prompt"]
-        if not isinstance(prompts, list) or any(_is_several(prompt) for prompt in prompts):
+        prompts = texts_or_tokens(fields["prompt"])
+        if any(_is_several(prompt) for prompt in prompts):
             raise RequestFailed(FailureKind.REJECTED, "not sent: an item has one answer, so a request is one prompt")
         if len(prompts) == 1:
             (fields["prompt"],) = prompts

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.wires.answers import by_index, decoded, floats, usage_of, vector, with_usage
-from orchestrator.wires.batches import gathered
+from orchestrator.wires.batches import gathered, texts_or_tokens
 from orchestrator.wires.routes import joined
 from orchestrator.wires.wire import Body
 
@@ -42,7 +42,9 @@ class OpenAIEmbeddingsWire:
 
     async def pack(self, requests: Sequence[bytes]) -> Body:
         """Return the body for these requests."""
-        return Body.of({"model": self.model, **gathered(requests, "input", self.parameters)})
+        fields = gathered(requests, "input", self.parameters)
+        texts_or_tokens(fields["input"])
+        return Body.of({"model": self.model, **fields})
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the vectors by their index."""

@@ -575,6 +575,11 @@ def test_a_response_without_text_is_not_an_answer(body: object, kind: FailureKin
         (OpenAIChatWire("m"), {"messages": [], "stream": True}),
         (OpenAICompletionsWire("m"), {"prompt": "a", "n": 2}),
         (OpenAICompletionsWire("m"), {"prompt": ["a", "b"]}),
+        (OpenAICompletionsWire("m"), 5),
+        (OpenAICompletionsWire("m"), {"prompt": True}),
+        (OpenAIEmbeddingsWire("m"), 5.5),
+        (OpenAIEmbeddingsWire("m"), None),
+        (OpenAIChatWire("m"), []),
         (OpenAIResponsesWire("m"), {"input": "a", "stream": True}),
         (OpenAIResponsesWire("m"), {"input": "a", "background": True}),
         (TeiWire("rerank"), "a"),
@@ -593,10 +598,18 @@ async def test_a_request_that_the_wire_cannot_carry_is_rejected(wire: Wire, requ
 
 
 async def test_options_that_leave_one_complete_answer_are_sent() -> None:
-    body = await OpenAIChatWire("m").pack([b'{"messages": [], "n": 1, "stream": false}'])
-    assert orjson.loads(body.content) == {"model": "m", "messages": [], "n": 1, "stream": False}
+    body = await OpenAIChatWire("m").pack([b'{"messages": [{}], "n": 1, "stream": false}'])
+    assert orjson.loads(body.content) == {"model": "m", "messages": [{}], "n": 1, "stream": False}
     tokens = await OpenAICompletionsWire("m").pack([b'{"prompt": [1, 2]}'])
     assert orjson.loads(tokens.content) == {"model": "m", "prompt": [1, 2]}
+
+
+async def test_a_number_is_no_input_because_a_list_of_numbers_is_one_text_in_tokens() -> None:
+    for wire in (OpenAICompletionsWire("m"), OpenAIEmbeddingsWire("m")):
+        with pytest.raises(RequestFailed, match=r"not 2$"):
+            await wire.pack([b"[1, 2]", b"2"])
+        tokens = await wire.pack([b"[1, 2]", b'"b"'])
+        assert b'[[1,2],"b"]' in tokens.content
 
 
 async def test_inputs_with_different_parameters_do_not_share_a_request() -> None:

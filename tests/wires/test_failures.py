@@ -86,6 +86,31 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
     "proxy": (502, "<html>Bad Gateway</html>", EndpointLost),
     "proxy time-out": (504, "<html>Gateway Time-out</html>", FailureKind.UNAVAILABLE),
     "loading": (503, '{"error": "Model m is currently loading", "estimated_time": 20.0}', EndpointLost),
+    "llama.cpp loading": (
+        503,
+        '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
+        EndpointLost,
+    ),
+    "llama.cpp, too long to embed": (
+        500,
+        '{"error":{"code":500,"message":"input (9001 tokens) is too large to process. increase the batch size"}}',
+        FailureKind.DUBIOUS,
+    ),
+    "llama.cpp without a pooling type": (
+        400,
+        '{"error":{"code":400,"message":"Pooling type \'none\' is not OAI compatible. Please use a different one"}}',
+        EndpointRefused,
+    ),
+    "vLLM, an image for a model of texts": (
+        400,
+        '{"error":{"message":"my-model is not a multimodal model","type":"BadRequestError","code":400}}',
+        FailureKind.DUBIOUS,
+    ),
+    "Infinity with another kind of model": (
+        400,
+        '{"error":{"message":"ModelNotDeployedError: model=`m` does not support `rerank`.","type":null,"code":400}}',
+        EndpointRefused,
+    ),
     "newer toolkit overloaded": (503, '{"error": "overload detected"}', FailureKind.RATE_LIMITED),
 }
 
@@ -97,10 +122,23 @@ def test_every_condition_has_its_reaction(condition: str) -> None:
     assert (failure.kind if isinstance(failure, RequestFailed) else type(failure)) == reaction
 
 
-def test_the_longest_accepted_list_is_read_from_the_refusal() -> None:
-    failure = from_answer("u", 422, {}, b'{"error": "batch size 33 > maximum allowed batch size 32"}')
+TOO_LONG = (
+    '{{"detail":[{{"type":"too_long","loc":["body",{}],"msg":"List should have at most 32 items after validation"}}]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "most"),
+    [
+        ('{"error": "batch size 33 > maximum allowed batch size 32"}', 32),
+        (TOO_LONG.format('"text","input","list[constrained-str]"'), 32),  # Infinity
+        (TOO_LONG.format('"stop"'), None),
+    ],
+)
+def test_the_longest_accepted_list_is_read_from_the_refusal(said: str, most: int | None) -> None:
+    failure = from_answer("u", 422, {}, said.encode())
     assert isinstance(failure, RequestFailed)
-    assert failure.most == 32
+    assert failure.most == most
 
 
 @pytest.mark.parametrize("status", REFUSED)

