@@ -27,12 +27,15 @@ def plan(
     found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
     counted = found.counts
     if json:
-        said = {"answered_by": found.answered_by, "hints": list(found.hints)}
+        asks = None if found.asks is None else asdict(found.asks)
+        said = {"asks": asks, "answered_by": found.answered_by, "hints": list(found.hints)}
         counts = {"job": request.job.name, "total": counted.total, "to_ask": counted.to_ask} | asdict(counted)
         print_json(counts | {"estimate": asdict(found.estimate)} | {name: said[name] for name in said if said[name]})
     else:
         say(found)
         if found.parses_again:
             say("parse has changed: existing answers, including discarded ones, are parsed again")
+        if found.asks is not None:
+            say(found.asks)
         if counted.to_ask:
             say(found.estimate)

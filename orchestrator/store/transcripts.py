@@ -8,11 +8,13 @@ import orjson
 
 from orchestrator import exact_json
 from orchestrator.domain.ask_totals import AskTotal
+from orchestrator.store.settled import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.store.database import Database
+    from orchestrator.store.snapshots import NewItem
 
 _FAILURE = ("kind", "status", "message", "seconds", "at", "available_at")  # as column `failures` has them
 # The later one of two asks at the same place is that of the edited rollout.
@@ -23,6 +25,11 @@ FROM ask WHERE job_id = (SELECT job_id FROM run WHERE id = :run) AND item_id = :
 _TOTALS = """
 SELECT run_id, endpoint, step, asks, discarded, retried, tokens_in, tokens_out, seconds FROM ask_total
 WHERE run_id IN (SELECT value FROM json_each(:runs)) ORDER BY run_id, endpoint = '', endpoint, step
+"""
+_UNSETTLED = f"""
+SELECT v.value ->> 0 FROM json_each(:rows) v
+LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
+LEFT JOIN result r ON r.item_key = i.key WHERE NOT {SETTLED}
 """
 
 
@@ -48,6 +55,12 @@ class Transcripts:
             for run, *total in await connection.execute(_TOTALS, {"runs": orjson.dumps(list(run_ids)).decode()}):
                 found.setdefault(run, []).append(AskTotal(*total))
         return found
+
+    async def unsettled(self, job_id: int, rows: Sequence[NewItem]) -> list[str]:
+        """Return the ids of those of these rows that a run of the job would have to process."""
+        values = {"job": job_id, "rows": orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()}
+        async with self._database.read() as connection:
+            return list((await connection.execute(_UNSETTLED, values)).scalars())
 
 
 def _as_ask(row: dict[str, object]) -> dict[str, object]:

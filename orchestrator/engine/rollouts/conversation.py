@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
 from orchestrator import exact_json
 
 if TYPE_CHECKING:
@@ -62,6 +60,8 @@ class ToolConversation:
 
 def _described(tool: Callable[..., object]) -> dict[str, object]:
     """Return a function as a tool: its name, its docstring, and the JSON Schema of its arguments."""
+    from pydantic import TypeAdapter  # it takes long to import, and few rollouts have tools
+
     schema = TypeAdapter[object](tool).json_schema()  # type: ignore[arg-type]  # functions are allowed, too
     function: dict[str, object] = {"name": tool.__name__, "parameters": schema}
     if tool.__doc__:

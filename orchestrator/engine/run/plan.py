@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.run.asks_ahead import AsksAhead
 from orchestrator.engine.run.chained import chain_hints, chained
 from orchestrator.engine.run.choices import choice_hints, choosing_as_before
 from orchestrator.engine.run.estimate import estimate_for
@@ -22,8 +23,25 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.estimate import Estimate
     from orchestrator.domain.run import Plan
+    from orchestrator.engine.run.ingest import Look
     from orchestrator.engine.run.run_request import RunRequest
+    from orchestrator.job import Job
     from orchestrator.store import Store
+    from orchestrator.store.snapshots import NewItem
+
+
+@dataclass(frozen=True, slots=True)
+class AsksToMake:
+    """What rollouts would ask: asks that the ledger has answered, and a lower bound of those to be made.
+
+    What follows an ask without an answer is not known.
+    """
+
+    answered: int
+    to_make_at_least: int
+
+    def __str__(self) -> str:
+        return f"asks: {self.answered:,} answered already, at least {self.to_make_at_least:,} to make"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +50,7 @@ class Forecast:
 
     `answered_by`: how many of the rows to ask other jobs have answered, by job, highest first. `parses_again`: `parse`
     has changed, so outputs are made again from the stored answers. `estimate`: of what asking takes. `hints`: for the
-    user.
+    user. `asks`: None without a rollout.
     """
 
     counts: Plan
@@ -40,6 +58,7 @@ class Forecast:
     parses_again: bool
     estimate: Estimate
     hints: Sequence[str] = ()
+    asks: AsksToMake | None = None
 
     def __str__(self) -> str:
         return "; ".join([str(self.counts), *self.hints])
@@ -58,7 +77,25 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     snapshot = Snapshot(job, identity, request.limit, reuse=others)
-    found = await count_rows(snapshot, store, Progress(), elsewhere.look if jobs else None)
+    ahead = None if job.rollout is None or job_id is None else AsksAhead(job, identity, job_id, store)
+    found = await count_rows(snapshot, store, Progress(), _look([elsewhere.look] if jobs else [], ahead))
     hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
     estimate = await estimate_for(snapshot.load, job, identity, job_id, store)
-    return Forecast(found, elsewhere.answered_by, parses_again, estimate, hints)
+    return Forecast(found, elsewhere.answered_by, parses_again, estimate, hints, _asks(job, ahead, found))
+
+
+def _look(looks: Sequence[Look], ahead: AsksAhead | None) -> Look | None:
+    """Return what looks at each chunk; None if nobody needs to."""
+    every = looks if ahead is None else [*looks, ahead.look]
+
+    async def look(rows: list[NewItem]) -> None:
+        for one in every:
+            await one(rows)
+
+    return look if every else None
+
+
+def _asks(job: Job, ahead: AsksAhead | None, found: Plan) -> AsksToMake | None:
+    if job.rollout is None:
+        return None
+    return AsksToMake(0, found.to_ask) if ahead is None else AsksToMake(ahead.answered, ahead.missing)

@@ -1,0 +1,47 @@
+"""What rollouts would ask now: how many asks the ledger has answered already, and how many are to be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.rollouts.replay import Replay
+from orchestrator.engine.tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.job import Job
+    from orchestrator.store import Store
+    from orchestrator.store.asks import Known
+    from orchestrator.store.snapshots import NewItem
+
+_TOGETHER = 64  # rollouts that are replayed at a time
+
+
+class AsksAhead:
+    """Counts asks of rows that are not settled. A rollout without any ask in the ledger counts as one to make."""
+
+    def __init__(self, job: Job, identity: Mapping[str, object], job_id: int, store: Store) -> None:
+        self.answered = 0
+        self.missing = 0
+        self._replay = Replay(job, identity)
+        self._job_id = job_id
+        self._store = store
+
+    async def look(self, rows: Sequence[NewItem]) -> None:
+        """Count the asks of these rows."""
+        unsettled = set(await self._store.transcripts.unsettled(self._job_id, rows))
+        left = [row for row in rows if row.item_id in unsettled and row.request is not None]
+        for start in range(0, len(left), _TOGETHER):
+            some = left[start : start + _TOGETHER]
+            known = await self._store.asks.of(self._job_id, [row.item_id for row in some])
+            self.missing += len(some) - len(known)
+            async with task_group() as replays:
+                for row in some:
+                    if row.item_id in known:
+                        replays.start_soon(self._look_at, row, known[row.item_id])
+
+    async def _look_at(self, row: NewItem, known: Known) -> None:
+        found = await self._replay(row.item_id, (row.request or "").encode(), known)
+        self.answered += found.answered
+        self.missing += found.missing

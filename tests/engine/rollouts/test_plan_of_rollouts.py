@@ -1,0 +1,64 @@
+"""What `plan` says of the asks of a rollout that is new, was stopped, or was edited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.engine.run.plan import AsksToMake, forecast
+from orchestrator.engine.run.run_request import RunRequest
+from tests.engine.rollouts.rollout_jobs import rollout_job
+from tests.engine.scripted import Scripted, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator import Ask, Job
+    from orchestrator.store import Store
+
+TEXTS = [f"text {number}" for number in range(100)]  # more than are replayed at a time
+
+
+async def drafted(row: dict[str, str], ask: Ask) -> object:
+    draft = await ask(row["text"], step="draft")
+    return await ask(f"judge {draft}")
+
+
+async def judged(row: dict[str, str], ask: Ask) -> object:
+    draft = await ask(row["text"], step="draft")
+    asked = [ask.soon(f"judge again {draft} {number}") for number in range(3)]
+    return [await one for one in asked]
+
+
+async def asks_of(job: Job, store: Store, *, reuse: tuple[str, ...] = ()) -> AsksToMake | None:
+    return (await forecast(RunRequest(job, reuse=reuse), store)).asks
+
+
+async def test_asks_of_new_rows_are_at_least_one_for_each(store: Store, tmp_path: Path) -> None:
+    job = rollout_job(TEXTS, drafted, Scripted(), tmp_path)
+    assert await asks_of(job, store) == AsksToMake(0, 100)
+    await run(rollout_job(["other"], judged, Scripted(), tmp_path), store)
+    assert await asks_of(job, store) == AsksToMake(0, 100)
+
+
+async def test_an_edited_rollout_keeps_its_answers_up_to_where_it_differs(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted()
+    await run(rollout_job(TEXTS, drafted, endpoint, tmp_path), store)
+    assert await asks_of(rollout_job(TEXTS, drafted, endpoint, tmp_path), store) == AsksToMake(0, 0)
+    edited = rollout_job([*TEXTS, "new"], judged, endpoint, tmp_path)
+    found = await asks_of(edited, store)
+    assert found == AsksToMake(100, 301)
+    assert str(found) == "asks: 100 answered already, at least 301 to make"
+    before = len(endpoint.asked)
+    await run(edited, store)
+    assert len(endpoint.asked) == before + 304  # the new row's draft led to three more
+
+
+async def test_items_that_are_asked_again_count_and_discarded_ones_do_not(store: Store, tmp_path: Path) -> None:
+    refusal = RequestFailed(FailureKind.REJECTED, "no", status=400)
+    endpoint = Scripted(
+        fails_with=lambda texts: refusal if any("JUDGE" in text.upper() for text in texts[:1]) else None
+    )
+    job = rollout_job(["a"], drafted, endpoint, tmp_path)
+    await run(job, store)
+    assert await asks_of(job, store) == AsksToMake(0, 0)
