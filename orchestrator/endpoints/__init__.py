@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.command import CommandEndpoint
     from orchestrator.endpoints.engines import LlamaCpp, Sglang, Tei, TransformersServe, Vllm
     from orchestrator.endpoints.hf_job import HuggingFaceJobEndpoint
+    from orchestrator.endpoints.hf_space import HuggingFaceSpaceEndpoint
     from orchestrator.endpoints.hf_spec import EndpointSpec
     from orchestrator.endpoints.http import HttpEndpoint
     from orchestrator.endpoints.huggingface import HuggingFaceEndpoint
@@ -29,6 +30,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
             "HttpEndpoint": "orchestrator.endpoints.http",
             "HuggingFaceEndpoint": "orchestrator.endpoints.huggingface",
             "HuggingFaceJobEndpoint": "orchestrator.endpoints.hf_job",
+            "HuggingFaceSpaceEndpoint": "orchestrator.endpoints.hf_space",
             "LlamaCpp": "orchestrator.endpoints.engines",
             "LocalEndpoint": "orchestrator.endpoints.local",
             "LocalServer": "orchestrator.endpoints.local_server",
@@ -45,6 +47,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
 KINDS = {
     "huggingface": "HuggingFaceEndpoint",
     "huggingface_job": "HuggingFaceJobEndpoint",
+    "huggingface_space": "HuggingFaceSpaceEndpoint",
     "sagemaker": "SageMakerEndpoint",
     "http": "HttpEndpoint",
     "command": "CommandEndpoint",
@@ -65,6 +68,7 @@ __all__ = [
     "HttpEndpoint",
     "HuggingFaceEndpoint",
     "HuggingFaceJobEndpoint",
+    "HuggingFaceSpaceEndpoint",
     "LlamaCpp",
     "LocalEndpoint",
     "LocalServer",

@@ -270,11 +270,13 @@ class Calls:
             yield rest.decode(errors="replace")
 
 
-async def health_status(probe: aiohttp.ClientSession, url: URL, token: Token) -> tuple[int | None, str | None]:
+async def health_status(
+    probe: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]
+) -> tuple[int | None, str | None]:
     """Return the status that a health route answers, or None and, if it is known, why we cannot connect."""
     try:
         proxy = proxy_for(str(url), os.environ)
-        async with probe.get(url, headers=token.headers, allow_redirects=False, proxy=proxy) as response:
+        async with probe.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
             return response.status, None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return None, failures.why_not_connected(error)

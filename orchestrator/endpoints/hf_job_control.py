@@ -23,7 +23,7 @@ from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secre
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.endpoints.http import data_plane
 from orchestrator.endpoints.member_group import MemberGroup
-from orchestrator.wires.failures import from_answer
+from orchestrator.wires.failures import from_proxied_answer
 from orchestrator.wires.huggingface import for_batches
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.terms import Terms
     from orchestrator.endpoints.hf_jobs_api import JobDescription, Jobs
     from orchestrator.endpoints.http import HttpData
-    from orchestrator.wires.failures import Failure
     from orchestrator.wires.wire import Wire
 
 _logger = logging.getLogger(__name__)
@@ -44,7 +43,6 @@ LOOK_EVERY = 4.0  # seconds
 BETWEEN_CREATIONS = Backoff(first=1.0, cap=30.0)  # while the API says that it can create none now
 _SHORTEST = 60  # seconds for which a job may run at least
 _CREATIONS = 3  # times that we try to create a job of which the API gives no answer
-_NOT_READY = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
 _FORBIDDEN = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -205,7 +203,7 @@ class JobControl:
         url = self._data_url(self._access.health)
         if url is None:
             return False
-        status, self._silent = await health_status(self._access.probe, url, self._access.jobs.calls.token)
+        status, self._silent = await health_status(self._access.probe, url, self._access.jobs.calls.token.headers)
         if status in _FORBIDDEN:
             owner = self._access.jobs.calls.namespace
             raise EndpointRefused(
@@ -226,7 +224,7 @@ class JobControl:
         if url is None:
             raise EndpointLost(f"endpoint {self.name} has no URL")
         wire = for_batches(self._access.wire, policy.batch_size)
-        async with data_plane(url, self._access.headers, wire, policy, failure=_failure) as data:
+        async with data_plane(url, self._access.headers, wire, policy, failure=from_proxied_answer) as data:
             yield data
 
     async def _alive(self, *, within: float = 0.0) -> Sequence[JobDescription]:
@@ -306,10 +304,3 @@ class JobGroup(MemberGroup[JobControl]):
 def _state_of(job: JobDescription) -> EndpointState:
     """Return the state of a job that has not ended."""
     return EndpointState.AWAKE if job.stage == "RUNNING" else EndpointState.STARTING
-
-
-def _failure(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Return the failure for a status other than 200. The proxy's own answers, if the job has ended, are no JSON."""
-    if status in _NOT_READY and not body.lstrip().startswith((b"{", b"[")):
-        return EndpointLost(f"nothing answers behind {url} ({status})")
-    return from_answer(url, status, headers, body)

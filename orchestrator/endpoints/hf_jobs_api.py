@@ -144,25 +144,11 @@ class Jobs:
         """Return the jobs of the namespace that have not ended and are an endpoint of anybody."""
         return [job for job in await self._list(*_STAGES) if job.endpoint and not job.ended]
 
-    async def events(
+    def events(
         self, job: JobDescription, route: str, *, follow: bool = False, params: Mapping[str, str] | None = None
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """Yield what a job's `logs` or `metrics` hold; with `follow`, until it ends. To stop early, close it.
-
-        The stream replays what there is, and then sends comments until there is more.
-        """
-        url = self._url(job.id, route)
-        async with await self.calls.call("GET", url, as_stream, params=params) as response:
-            lines = self.calls.lines(response, url, None)
-            async with aclosing(lines):
-                while True:
-                    line = ""
-                    with anyio.move_on_after(None if follow else _REPLAYED) as replaying:
-                        line = await anext(lines, _END)
-                    if line == _END or replaying.cancelled_caught or (line.startswith(":") and not follow):
-                        return
-                    if line.startswith("data:") and (event := _event(line)) is not None:
-                        yield event
+        """Yield what a job's `logs` or `metrics` hold; with `follow`, until it ends. To stop early, close it."""
+        return events_of(self.calls, self._url(job.id, route), follow=follow, params=params)
 
     @property
     def _ours(self) -> tuple[str, str]:
@@ -203,11 +189,8 @@ class Jobs:
                 self._offers = await self.calls.call("GET", f"{hub_url()}/api/jobs/hardware", as_list, tries=3)
             except OrchestratorError:
                 return None
-        for offer in self._offers:
-            price, unit = offer.get("unitCostUSD"), offer.get("unitLabel")
-            if offer.get("name") == flavor and isinstance(price, int | float) and unit == "minute":
-                return price * 60 + _EXPOSED
-        return None
+        price = price_per_hour(self._offers, flavor)
+        return None if price is None else price + _EXPOSED
 
     def _url(self, *parts: str) -> str:
         return "/".join((hub_url(), "api", "jobs", self.calls.namespace, *parts))
@@ -226,6 +209,36 @@ class Jobs:
     def _hidden(self, job: JobDescription) -> JobDescription:
         """Return the job without our secrets, which its message may repeat."""
         return replace(job, message=self.calls.secrets.hidden_in(job.message))
+
+
+async def events_of(
+    calls: Calls, url: str, *, follow: bool = False, params: Mapping[str, str] | None = None
+) -> AsyncGenerator[Mapping[str, Any], None]:
+    """Yield the JSON of the events at this URL; with `follow`, until the stream ends. To stop early, close it.
+
+    The stream replays what there is, and then sends comments, or events without data, until there is more.
+    """
+    async with await calls.call("GET", url, as_stream, params=params) as response:
+        lines = calls.lines(response, url, None)
+        async with aclosing(lines):
+            while True:
+                line = ""
+                with anyio.move_on_after(None if follow else _REPLAYED) as replaying:
+                    line = await anext(lines, _END)
+                waits = line.startswith(":") or line.strip() == "data:"
+                if line == _END or replaying.cancelled_caught or (waits and not follow):
+                    return
+                if line.startswith("data:") and (event := _event(line)) is not None:
+                    yield event
+
+
+def price_per_hour(offers: Sequence[Mapping[str, Any]], flavor: str) -> float | None:
+    """Return dollars per hour for this hardware in a list of the API; None if the list lacks it."""
+    for offer in offers:
+        price, unit = offer.get("unitCostUSD"), offer.get("unitLabel")
+        if offer.get("name") == flavor and isinstance(price, int | float) and unit == "minute":
+            return float(price * 60)
+    return None
 
 
 def _event(line: str) -> Mapping[str, Any] | None:

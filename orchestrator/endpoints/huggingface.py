@@ -229,7 +229,7 @@ class HuggingFaceControl:
         url = self._data_url(route)
         if url is None:
             return False
-        status, self._silent = await health_status(self._probe, url, self._management.calls.token)
+        status, self._silent = await health_status(self._probe, url, self._management.calls.token.headers)
         if status in _FORBIDDEN:
             raise EndpointRefused(
                 f"endpoint {self._terms.endpoint} answers {status} on its health route: the token may manage it, "

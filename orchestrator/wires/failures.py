@@ -44,6 +44,7 @@ _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONF
 # 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative answer it beyond their limit. The engine finds out whether the
 # server is really down
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
+_NOTHING_BEHIND = {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE}  # a proxy's answers
 _TOO_MANY = re.compile(  # TEI; Infinity
     r"""batch size \d+ > maximum allowed batch size (?P<tei>\d+)"""
     r"""|"inputs?",.{0,80}?"msg":"List should have at most (?P<infinity>\d+) items""",
@@ -88,6 +89,16 @@ def from_platform_answer(url: str, status: int, headers: Mapping[str, str], body
             return EndpointLost(f"{url} is not there ({said})")
         case (HTTPStatus.BAD_GATEWAY, None) if fields is None:
             return EndpointLost(f"nobody answers behind {url} ({said})")
+    return from_answer(url, status, headers, body)
+
+
+def from_proxied_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """Return the failure for a status other than 200 if the proxy of jobs and Spaces is in front of the server.
+
+    The proxy's own answers, if nothing runs behind it, are no JSON.
+    """
+    if status in _NOTHING_BEHIND and not body.lstrip().startswith((b"{", b"[")):
+        return EndpointLost(f"nothing answers behind {url} ({status})")
     return from_answer(url, status, headers, body)
 
 

@@ -20,19 +20,21 @@ from orchestrator.endpoints import (
     HttpEndpoint,
     HuggingFaceEndpoint,
     HuggingFaceJobEndpoint,
+    HuggingFaceSpaceEndpoint,
     LocalServer,
     SageMakerEndpoint,
     ServerlessEndpoint,
     aws_calls,
     hf_calls,
     hf_job_control,
+    hf_space_control,
     huggingface,
     sagemaker,
     sagemaker_control,
 )
 from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.testing import BilledEndpointConformance, EndpointConformance
-from orchestrator.wires import RawJsonWire
+from orchestrator.wires import HuggingFaceWire, RawJsonWire
 from tests.endpoints.test_command import Rig
 from tests.endpoints.test_local_server import PROGRAM
 from tests.endpoints.test_serverless import served
@@ -41,6 +43,7 @@ from tests.handlers import endpoint_of, handler
 from tests.hf_jobs_service import jobs_service
 from tests.hf_rules import answer_to
 from tests.hf_service import Trouble, hf_service
+from tests.hf_spaces_service import spaces_service
 from tests.sagemaker_service import KEY, SECRET, sagemaker_service
 
 if TYPE_CHECKING:
@@ -191,6 +194,44 @@ class TestHuggingFaceJobEndpoint(BilledEndpointConformance):
 
 class TestHuggingFaceJobReplicas(TestHuggingFaceJobEndpoint):
     endpoint = replace(TestHuggingFaceJobEndpoint.endpoint, replicas=2)
+
+
+class TestHuggingFaceSpaceEndpoint(BilledEndpointConformance):
+    requests = ("one", "two")
+    answers = ({"label": "eno"}, {"label": "owt"})
+    refused: str | None = "poison"
+    secrets = ("hf_fakeTokenOfTheTests",)
+    endpoint = HuggingFaceSpaceEndpoint("acme/reverser")
+
+    @pytest.fixture(autouse=True)
+    def _service(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(
+            hf_calls, "API_TIMEOUTS", ApiTimeouts(one=1.0, whole=1.0, backoff=Backoff(first=0.01, cap=0.05))
+        )
+        monkeypatch.setattr(hf_space_control, "LOOK_EVERY", 0.02)
+        with spaces_service() as self.service:
+            self.space = self.service.add("reverser")
+            monkeypatch.setenv("HF_TOKEN", self.service.token)
+            monkeypatch.setenv("HF_ENDPOINT", self.service.url)
+            yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Endpoint]:
+        yield self.endpoint
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[Endpoint]:
+        self.service.hangs = True
+        yield self.endpoint
+
+    async def lose(self, endpoint: Endpoint) -> None:
+        self.space.go("SLEEPING")
+
+
+class TestDockerSpace(TestHuggingFaceSpaceEndpoint):
+    refused = None
+    policy = Policy(batch_size=2)
+    endpoint = HuggingFaceSpaceEndpoint("acme/reverser", wire=HuggingFaceWire(), health="/health")
 
 
 class TestSageMakerEndpoint(BilledEndpointConformance):

@@ -112,6 +112,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
     assert set(ENDPOINTS.names) == {
         "huggingface",
         "huggingface_job",
+        "huggingface_space",
         "sagemaker",
         "http",
         "command",
@@ -126,7 +127,7 @@ def test_a_local_model_can_be_created_from_plain_data_like_every_kind(tmp_path: 
     [
         (
             {"kind": "telnet"},
-            "kind must be one of huggingface, huggingface_job, sagemaker, http, command, serverless, local, ",
+            "kind must be one of huggingface, huggingface_job, huggingface_space, sagemaker, http, command, ",
         ),
         ({"kind": None}, "kind is missing: one of huggingface"),
         ({"colour": "red"}, "there is no setting 'colour'; there is name, url, resume, state, pause, words, wire"),

@@ -20,7 +20,13 @@ from orchestrator.domain.errors import EndpointFailed, EndpointLost, Orchestrato
 from orchestrator.domain.events import Phase
 from orchestrator.domain.step import Step, milliseconds
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints import CommandEndpoint, HttpEndpoint, HuggingFaceEndpoint, HuggingFaceJobEndpoint
+from orchestrator.endpoints import (
+    CommandEndpoint,
+    HttpEndpoint,
+    HuggingFaceEndpoint,
+    HuggingFaceJobEndpoint,
+    HuggingFaceSpaceEndpoint,
+)
 from orchestrator.endpoints.hf_calls import api_url_of, hub_url
 from orchestrator.endpoints.http import bearer
 from orchestrator.endpoints.reach import ServerAddress, said_to_get, served_models
@@ -110,6 +116,10 @@ class EndpointCheck:
                 self.name = f"{api.namespace}/{name}"
                 await api.get(name)
                 return f"{api.calls.token.source} is accepted"
+        if isinstance(endpoint, HuggingFaceSpaceEndpoint):
+            async with endpoint.spaces() as spaces:
+                await spaces.check_permission(endpoint.space.partition("/")[2])
+                return f"{spaces.calls.token.source} is accepted, and may restart and pause the Space"
         async with endpoint.control():
             variable = getattr(endpoint, "token_env", None)
             return "none is sent" if variable is None else f"the environment variable {variable} is set"
@@ -150,6 +160,9 @@ class EndpointCheck:
             if not urls:
                 raise EndpointFailed("it has no URL yet")
             url = urls[0]
+        if isinstance(endpoint, HuggingFaceSpaceEndpoint):
+            async with endpoint.spaces() as spaces:
+                url = (await spaces.address(endpoint.space.partition("/")[2])).url
         server, where = ServerAddress.of(url), ""
         if server != self._server:
             where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
@@ -195,7 +208,7 @@ async def _protocol(server: ServerAddress) -> str:
 def _left_as_found(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint with settings that pause it only if the check woke it, even if runs always pause it."""
     match endpoint:
-        case HuggingFaceEndpoint() | HuggingFaceJobEndpoint():
+        case HuggingFaceEndpoint() | HuggingFaceJobEndpoint() | HuggingFaceSpaceEndpoint():
             return replace(endpoint, pause=Pause.IF_RESUMED)
         case CommandEndpoint():
             return replace(endpoint, leave=Pause.IF_RESUMED)
@@ -206,6 +219,6 @@ def _first_server(endpoint: Endpoint) -> ServerAddress:
     """Return the server that is contacted first: Hugging Face's API, or the endpoint itself."""
     if isinstance(endpoint, HuggingFaceEndpoint):
         return ServerAddress.of(api_url_of(endpoint.api_url))
-    if isinstance(endpoint, HuggingFaceJobEndpoint):
+    if isinstance(endpoint, HuggingFaceJobEndpoint | HuggingFaceSpaceEndpoint):
         return ServerAddress.of(hub_url())
     return ServerAddress.of(address(endpoint))

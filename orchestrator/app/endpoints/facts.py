@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.app.endpoints.lookup import address, management
 from orchestrator.domain.costs import bill
-from orchestrator.endpoints import HuggingFaceEndpoint, HuggingFaceJobEndpoint
+from orchestrator.endpoints import HuggingFaceEndpoint, HuggingFaceJobEndpoint, HuggingFaceSpaceEndpoint
 from orchestrator.engine.awake.by_hand import absent, holders
 
 if TYPE_CHECKING:
     from orchestrator.endpoints.hf_jobs_api import JobDescription, Jobs
+    from orchestrator.endpoints.hf_spaces_api import SpaceRuntime, Spaces
     from orchestrator.ports import Endpoint
     from orchestrator.store import Store
     from orchestrator.store.windows import Holder
@@ -28,6 +29,8 @@ async def facts_of(endpoint: Endpoint, store: Store) -> tuple[Facts, list[Holder
             facts = await _of_hugging_face(endpoint)
         case HuggingFaceJobEndpoint():
             facts = await _of_jobs(endpoint)
+        case HuggingFaceSpaceEndpoint():
+            facts = await _of_space(endpoint)
         case _:
             facts = await _of_others(endpoint)
     name = str(facts["endpoint"])
@@ -91,6 +94,29 @@ async def job_facts(jobs: Jobs, job: JobDescription, price: float | None = None)
         "hardware": job.flavor,
         "price_per_hour": await jobs.price(job.flavor) if price is None else price,
         "billed_seconds": job.billed_seconds,
+    }
+
+
+async def _of_space(endpoint: HuggingFaceSpaceEndpoint) -> Facts:
+    name = endpoint.space.partition("/")[2]
+    async with endpoint.spaces() as spaces:
+        runtime = await spaces.runtime(name)
+        if runtime is None:
+            raise absent(endpoint.name)
+        facts = await space_facts(spaces, runtime, endpoint.price_per_hour)
+        address = await spaces.address(name)
+    kind = "HuggingFaceSpaceEndpoint"
+    return {"endpoint": endpoint.name, "kind": kind, **facts, "url": address.url, "private": address.private}
+
+
+async def space_facts(spaces: Spaces, runtime: SpaceRuntime, price: float | None = None) -> Facts:
+    """Return what the provider says about a Space. `price`: dollars per hour, if the user has set it."""
+    return {
+        "state": runtime.stage,
+        "message": runtime.message or None,
+        "hardware": runtime.hardware,
+        "price_per_hour": await spaces.price(runtime.hardware) if price is None else price,
+        "sleep_seconds": runtime.sleep_seconds,
     }
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from orchestrator.app.endpoints.facts import job_facts
+from orchestrator.app.endpoints.facts import job_facts, space_facts
 from orchestrator.domain.errors import EndpointRefused, OrchestratorError, UsageError
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_calls import Declined
 from orchestrator.endpoints.hf_jobs_api import Jobs
+from orchestrator.endpoints.hf_space import OF_SPACES
+from orchestrator.endpoints.hf_spaces_api import Spaces
 from orchestrator.endpoints.hf_spec import offers_in
 from orchestrator.engine.tasks import task_group
 
@@ -27,15 +29,17 @@ _AT_ONCE = 8  # organizations that are asked at once
 
 @dataclass(slots=True)
 class Listing:
-    """The endpoints of a namespace, its jobs that are endpoints, and the price list.
+    """The endpoints of a namespace, its jobs that are endpoints, its Spaces on paid hardware, and the price list.
 
-    `refused` says why the endpoints cannot be listed, `jobs_refused` why the jobs cannot.
+    `refused` says why the endpoints cannot be listed, `jobs_refused` and `spaces_refused` why the others cannot.
     """
 
     namespace: str
     endpoints: tuple[Description, ...] = ()
     jobs: Sequence[Mapping[str, object]] = ()
     jobs_refused: OrchestratorError | None = None
+    spaces: Sequence[Mapping[str, object]] = ()
+    spaces_refused: OrchestratorError | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)
     refused: OrchestratorError | None = None
 
@@ -49,6 +53,7 @@ async def endpoints_of(namespace: str | None) -> list[Listing]:
         if namespace != EVERY_NAMESPACE:
             one = Listing(management.namespace, await management.list(), prices=await _prices(management))
             await _fill_jobs(one, management)
+            await _fill_spaces(one, management)
             return [one]
         account = await management.calls.whoami()
         found = [Listing(name) for name in dict.fromkeys((account.name, *account.organizations))]
@@ -71,6 +76,7 @@ async def _fill(listing: Listing, management: Management, limit: anyio.CapacityL
         else:
             listing.prices = await _prices(management) if listing.endpoints else {}
         await _fill_jobs(listing, management)
+        await _fill_spaces(listing, management)
 
 
 async def _fill_jobs(listing: Listing, management: Management) -> None:
@@ -82,6 +88,17 @@ async def _fill_jobs(listing: Listing, management: Management) -> None:
             listing.jobs = [*listing.jobs, {"name": name} | await job_facts(jobs, job)]
     except OrchestratorError as refusal:
         listing.jobs_refused = refusal
+
+
+async def _fill_spaces(listing: Listing, management: Management) -> None:
+    """Fill in the Spaces that cost money while they run. A refusal is kept in the listing, as for jobs."""
+    spaces = Spaces(management.calls)
+    try:
+        for name, runtime in await spaces.billed():
+            facts = {"name": f"{OF_SPACES}{name}"} | await space_facts(spaces, runtime)
+            listing.spaces = [*listing.spaces, facts]
+    except OrchestratorError as refusal:
+        listing.spaces_refused = refusal
 
 
 async def _prices(management: Management) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
-"""Logs and metrics of endpoints: of a container at Hugging Face, of jobs, or of a server on this machine."""
+"""Logs and metrics of endpoints: of a container at Hugging Face, of jobs, of a Space, or of a server here."""
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,15 @@ from anyio import to_thread
 
 from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints import HuggingFaceJobEndpoint, LocalEndpoint, LocalServer, RayEndpoint, named
+from orchestrator.domain.policy import Policy
+from orchestrator.endpoints import (
+    HuggingFaceJobEndpoint,
+    HuggingFaceSpaceEndpoint,
+    LocalEndpoint,
+    LocalServer,
+    RayEndpoint,
+    named,
+)
 from orchestrator.endpoints.engines import Engine
 from orchestrator.endpoints.hf_calls import Declined
 from orchestrator.endpoints.server_log import ServerLog
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
 
     from orchestrator.endpoints.hf_jobs_api import JobDescription, Jobs
+    from orchestrator.endpoints.hf_spaces_api import Spaces
     from orchestrator.ports import Endpoint
 
 _NOT_A_WORD = re.compile(r"[^a-zA-Z0-9_]")
@@ -66,6 +76,11 @@ async def lines_of(endpoint: Endpoint, wanted: LogRequest) -> AsyncGenerator[str
             async for line in lines:
                 yield line
         return
+    if isinstance(endpoint, HuggingFaceSpaceEndpoint):
+        async with endpoint.spaces() as spaces, aclosing(_lines_of_space(endpoint, spaces, wanted)) as lines:
+            async for line in lines:
+                yield line
+        return
     async with (
         management(managed_by_hugging_face(endpoint, "logs")) as (api, name),
         aclosing(api.logs(name, follow=wanted.follow, tail=wanted.tail, replica=wanted.replica)) as lines,
@@ -102,12 +117,42 @@ async def _pass_on(
                 await send.send(begin + line)
 
 
+async def _lines_of_space(
+    endpoint: HuggingFaceSpaceEndpoint, spaces: Spaces, wanted: LogRequest
+) -> AsyncGenerator[str, None]:
+    """Yield the lines of the app, or those of its build if it is being built or that has failed."""
+    if wanted.replica is not None:
+        raise UsageError(f"endpoint {endpoint.name} has no replicas: leave --replica out")
+    if wanted.tail is not None and wanted.follow:
+        raise UsageError("the log of a Space always begins with its first line when it is followed: leave --tail out")
+    name = endpoint.space.partition("/")[2]
+    runtime = await spaces.runtime(name)
+    route = "logs/build" if runtime is not None and runtime.building else "logs/run"
+    last = deque[str](maxlen=wanted.tail)
+    async with aclosing(spaces.events(name, route, follow=wanted.follow)) as events:
+        async for event in events:
+            for line in spaces.calls.secrets.hidden_in(str(event.get("data", ""))).splitlines():
+                if wanted.follow:
+                    yield line
+                else:
+                    last.append(line)
+    for line in last:
+        yield line
+
+
 def _chosen(jobs: Sequence[JobDescription], replica: str | None) -> Sequence[JobDescription]:
     return [job for job in jobs if replica in {None, job.id, str(job.replica)}]
 
 
 async def metrics_of(endpoint: Endpoint) -> str:
-    """Return the metrics of an endpoint at Hugging Face as OpenMetrics text."""
+    """Return the metrics of an endpoint at Hugging Face as OpenMetrics text; of a Space, those of its app."""
+    if isinstance(endpoint, HuggingFaceSpaceEndpoint):
+        async with endpoint.control() as control:
+            await control.state()
+            async with control.connect(Policy()) as data:
+                if (text := await data.metrics()) is None:
+                    raise UsageError(f"endpoint {endpoint.name} has no metrics: its app has no route /metrics")
+                return text
     if isinstance(endpoint, HuggingFaceJobEndpoint):
         async with endpoint.jobs() as jobs:
             alive = await jobs.alive()

@@ -14,8 +14,8 @@ endpoints = typer.Typer(
 )
 # In the order in which help shows them, each with the first paragraph of its help.
 _COMMANDS = {
-    "list.list_": "List the Hugging Face endpoints of a namespace, and jobs that are one: state, hardware, price per "
-    "hour, URL.",
+    "list.list_": "List the Hugging Face endpoints of a namespace, jobs that are one, and Spaces on paid hardware, "
+    "with prices.",
     "hardware.hardware": "List the hardware for Hugging Face endpoints: vendors, regions, instances, prices, quota.",
     "show.show": "Show an endpoint: its state, hardware, price, current users, and cost this month.",
     "check.check": "Send an endpoint one request, and report on every step. Wakes nothing without --wake.",

@@ -1,4 +1,4 @@
-"""orchestrator endpoints list: list the Hugging Face endpoints and jobs of a namespace, or of all namespaces."""
+"""orchestrator endpoints list: list the Hugging Face endpoints, jobs and Spaces of a namespace, or of all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from orchestrator.cli.terminal import STDERR, Terminal, say
 from orchestrator.endpoints.hf_spec import price_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from orchestrator.endpoints.hf_spec import Description, Hardware
 
 Namespaces = Annotated[
@@ -26,20 +28,17 @@ Namespaces = Annotated[
 
 
 def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = False) -> None:
-    """List the Hugging Face endpoints of a namespace, and jobs that are one: state, hardware, price per hour, URL."""
+    """List the Hugging Face endpoints of a namespace, jobs that are one, and Spaces on paid hardware, with prices."""
     found = without_store(context, partial(endpoints_of, namespace), json=json)
     if json:
         refused = {one.namespace: str(one.refused) for one in found if one.refused}
         endpoints = [_as_json(one, endpoint) for one in found for endpoint in one.endpoints]
         owner = EVERY_NAMESPACE if namespace == EVERY_NAMESPACE else found[0].namespace
         jobs = [job for one in found for job in one.jobs]
-        print_json({"namespace": owner, "endpoints": endpoints, "jobs": jobs, "refused": refused})
+        spaces = [space for one in found for space in one.spaces]
+        print_json({"namespace": owner, "endpoints": endpoints, "jobs": jobs, "spaces": spaces, "refused": refused})
         return
-    for one in found:
-        if one.refused:
-            STDERR.print(f"{one.namespace} is not listed: {one.refused}", style="dim")
-        if one.jobs_refused and not one.refused:
-            STDERR.print(f"jobs of {one.namespace} are not listed: {one.jobs_refused}", style="dim")
+    _say_refusals(found)
     table = Table("name", "state", "hardware", "per hour", "url", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ignore"
@@ -49,11 +48,26 @@ def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = F
             name, hardware = f"{one.namespace}/{endpoint.name}", hardware_words(endpoint.hardware)
             table.add_row(name, endpoint.state, hardware, price, endpoint.url or "-")
         for job in one.jobs:
-            hourly = job["price_per_hour"]
-            price = price_words(hourly if isinstance(hourly, float) else None)
-            table.add_row(str(job["name"]), f"job {job['stage']}", str(job["hardware"]), price, str(job["url"] or "-"))
+            _add_row(table, job, f"job {job['stage']}")
+        for space in one.spaces:
+            _add_row(table, space, str(space["state"]))
     none = " and ".join(f"{one.namespace} has no endpoints" for one in found if not one.refused)
     Terminal(width=1000).print(table) if table.rows else say(none)
+
+
+def _say_refusals(found: Sequence[Listing]) -> None:
+    for one in found:
+        if one.refused:
+            STDERR.print(f"{one.namespace} is not listed: {one.refused}", style="dim")
+        for what, refusal in (("jobs", one.jobs_refused), ("Spaces", one.spaces_refused)):
+            if refusal and not one.refused:
+                STDERR.print(f"{what} of {one.namespace} are not listed: {refusal}", style="dim")
+
+
+def _add_row(table: Table, facts: Mapping[str, object], state: str) -> None:
+    hourly = facts["price_per_hour"]
+    price = price_words(hourly if isinstance(hourly, float) else None)
+    table.add_row(str(facts["name"]), state, str(facts["hardware"]), price, str(facts.get("url") or "-"))
 
 
 def hardware_words(hardware: Hardware) -> str:
