@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.domain.errors import CanaryEnded, OrchestratorError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -261,6 +261,22 @@ class App:
         from orchestrator.engine.run.plan import forecast
 
         return await forecast(request, self.store)
+
+    async def canary(
+        self,
+        request: RunRequest,
+        items: int,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+        listeners: Sequence[EventListener] = (),
+    ) -> Forecast:
+        """Ask so many items of the run, spread over the lengths of their requests, and return what is left to do.
+
+        Wakes, is guarded, pays and pauses as `run` does. The run is stopped then, and continues as any other.
+        """
+        with suppress(CanaryEnded):
+            await self.run(replace(request, canary=items, only_canary=True), progress, stop, listeners)
+        return await self.plan(request)
 
     async def write_requests(
         self, request: RunRequest, path: Path, dialect: Dialect, *, overwrite: bool = False

@@ -24,6 +24,10 @@ Overrides = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files even if this job has not written them.")
 ]
+Canary = Annotated[
+    int | None,
+    typer.Option(min=1, max=100_000, help="First ask N items, spread over the lengths of requests.", metavar="N"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")]
 ThisRun = Annotated[str, typer.Argument(help="A run's number, or a job's name for its latest run.", metavar="RUN")]

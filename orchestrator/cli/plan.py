@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
-from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite, Reuse
+from orchestrator.cli.options import AsJson, Canary, JobFile, Limit, Overrides, Overwrite, Reuse
 from orchestrator.cli.terminal import say
 from orchestrator.engine.run.run_request import request_from
+
+if TYPE_CHECKING:
+    from orchestrator.app import App
+    from orchestrator.cli.global_options import Globals
+    from orchestrator.engine.run.plan import Forecast
+    from orchestrator.engine.run.run_request import RunRequest
 
 
 def plan(
@@ -17,14 +25,22 @@ def plan(
     jobfile: JobFile,
     limit: Limit = None,
     reuse: Reuse = None,
+    canary: Canary = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Show what a run would do now: items that are new, edited, reused or to retry, and the cost. Calls no endpoint."""
+    """Show what a run would do now: items that are new, edited, reused or to retry, and the cost. Calls no endpoint.
+
+    With --canary, it first asks N items, whose answers are kept: the endpoint is woken, asked and paused as by a run.
+    """
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
-    found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
+    if canary is None:
+        found = with_app(context, lambda app: app.plan(request), json=json, missing=Missing.LEND)
+    else:
+        asked = partial(_after_canary, context.obj, request, canary, quiet=json)
+        found = with_app(context, asked, json=json, missing=Missing.CREATE)
     counted = found.counts
     if json:
         asks = None if found.asks is None else asdict(found.asks)
@@ -39,3 +55,9 @@ def plan(
             say(found.asks)
         if counted.to_ask:
             say(found.estimate)
+
+
+async def _after_canary(options: Globals, request: RunRequest, items: int, app: App, *, quiet: bool) -> Forecast:
+    from orchestrator.cli.run import attended  # what shows progress is imported only if something is asked
+
+    return await attended(options, request, app, partial(app.canary, request, items), quiet=quiet)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from orchestrator.cli.command import Missing, print_json, reported, with_app
 from orchestrator.cli.global_options import Globals
-from orchestrator.cli.options import AsJson, JobFile, Limit, Overrides, Overwrite, Quiet, Reuse
+from orchestrator.cli.options import AsJson, Canary, JobFile, Limit, Overrides, Overwrite, Quiet, Reuse
 from orchestrator.cli.show import report_lines
 from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
@@ -23,8 +23,13 @@ from orchestrator.report.progress import show_bar, show_lines, shown
 from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from orchestrator.app import App
     from orchestrator.engine.run.session import SessionCost
+    from orchestrator.engine.stop import Stop
+
+T = TypeVar("T")
 
 
 def run(
@@ -32,14 +37,19 @@ def run(
     jobfile: JobFile,
     limit: Limit = None,
     reuse: Reuse = None,
+    canary: Canary = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a job to completion and deliver the results. After any interruption, run it again to continue."""
+    """Run a job to completion and deliver the results. After any interruption, run it again to continue.
+
+    With --canary, the run stops after the first N items if an estimate says that it would cost more than its max_cost.
+    """
     with reported(json=json):
         request = request_from(jobfile, limit=limit, overrides=overrides or (), overwrite=overwrite, reuse=reuse or ())
+    request = replace(request, canary=canary)
     execute(context, request, json=json, quiet=quiet, missing=Missing.CREATE)
 
 
@@ -57,23 +67,30 @@ def execute(
 
 
 async def _run(options: Globals, request: RunRequest, app: App, *, quiet: bool) -> RunResult:
+    report = await attended(options, request, app, partial(app.run, request), quiet=quiet)
+    if not quiet:
+        STDERR.print("; ".join([f"plan: {report.plan}", *report.hints]))
+    return report
+
+
+async def attended(
+    options: Globals, request: RunRequest, app: App, work: Callable[[Progress, Stop], Awaitable[T]], *, quiet: bool
+) -> T:
+    """Execute the run, as `work` does with the progress and a stop: show progress, heed signals, say what was left."""
     progress, database = Progress(), app.store.database
     show = partial(show_bar if STDERR.is_terminal else show_lines, STDERR)
     if not quiet:
         STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim")
     try:
         async with shown(progress, None if quiet else show):
-            report = await heeding_signals(
-                partial(app.run, request, progress), progress, database.busy_timeout, request.job.policy.grace
+            return await heeding_signals(
+                partial(work, progress), progress, database.busy_timeout, request.job.policy.grace
             )
     finally:
         for proof in [] if quiet else progress.proofs:
             STDERR.print(proof)
         for trouble in progress.troubles:
             STDERR.print(trouble, style="yellow")
-    if not quiet:
-        STDERR.print("; ".join([f"plan: {report.plan}", *report.hints]))
-    return report
 
 
 def _as_json(report: RunResult, code: ExitCode) -> dict[str, object]:

@@ -67,6 +67,14 @@ class AskedToStop(RunStopped):
     """This process was asked to stop; another one may continue the run at once."""
 
 
+class CanaryEnded(AskedToStop):
+    """Only a few items were to be asked, and they are."""
+
+
+class TooExpensive(RunStopped):
+    """What is left to ask would cost more than the run may, by an estimate from the items asked first."""
+
+
 class Interrupted(RunStopped):
     """Whoever started the run asked it to stop: Ctrl-C, SIGTERM, a cancellation."""
 

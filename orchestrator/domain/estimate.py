@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -309,6 +309,11 @@ def estimated(load: Load, pace: Pace | None, billing: Sequence[Billing], basis: 
         return Estimate(seconds, awake, sum(known), basis)
     unknown = ", ".join(one.endpoint for one, cost in zip(billing, costs, strict=True) if cost is None)
     return Estimate(seconds, awake, None, basis, f"the price of {unknown} is not known: set price_per_hour= on it")
+
+
+def without_waking(billing: Sequence[Billing]) -> list[Billing]:
+    """Return the same for endpoints that are awake already."""
+    return [replace(one, beside=0.0) for one in billing]
 
 
 def basis_of(run: int, samples: int) -> str:

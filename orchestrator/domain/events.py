@@ -59,6 +59,16 @@ class WorkBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class RestEstimated:
+    """The canary is settled. Asking the other items will take about so many seconds and dollars; None if not known."""
+
+    items: int
+    seconds: float | None
+    cost: float | None
+    estimate: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunWindowClosed:
     """The policy's window has closed; nothing is asked before `opens_at`."""
 
@@ -419,6 +429,7 @@ RunEvent = (
     RunBegan
     | SourceRead
     | WorkBegan
+    | RestEstimated
     | RunWindowClosed
     | RunWindowOpened
     | RunHeld

@@ -132,6 +132,8 @@ class Progress:
                 self.note = "; ".join([str(plan), *hints]) if hints else ""
             case events.WorkBegan(counts=counts):
                 self.start, self.step = counts, Phase.WAIT
+            case events.RestEstimated(items=items, estimate=estimate):
+                self.note = f"the other {count(items, 'item')}: {estimate}"
             case events.RunWindowClosed(window=window, opens_at=opens_at):
                 self.step = Phase.WAIT
                 until = f"{opens_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from orchestrator.store.database import Database
 
 _RUNS = 20  # the latest runs of a job that are looked at
-_SAMPLES = 20_000  # the last rows of a run that are looked at
+_SAMPLES = 20_000  # rows of a run that are looked at, of the chunks that were made last
 _WINDOWS = 10  # the latest windows of an endpoint that count
 _LATEST_RUNS = """
-SELECT r.id, r.spec ->> '$.endpoint', r.spec -> '$.identity', r.total,
+SELECT r.id, r.spec ->> '$.endpoint', r.spec -> '$.identity',
        (SELECT min(g.at) FROM reading g WHERE g.run_id = r.id), (SELECT max(g.at) FROM reading g WHERE g.run_id = r.id)
 FROM run r WHERE r.job_id = :job
 AND EXISTS (SELECT 1 FROM reading g WHERE g.run_id = r.id AND g.completed + g.discarded > 0)
@@ -25,9 +25,11 @@ ORDER BY r.id DESC LIMIT :most
 # A reading is written when asking ends, so what a run asked was settled between its first and its last one.
 _ANSWERED = f"""
 SELECT length(i.request), s.seconds, s.finished_at
-FROM member m CROSS JOIN result s ON s.item_key = m.item_key CROSS JOIN item i ON i.key = m.item_key
-WHERE m.id >= (:run << {POSITION_BITS}) + :from AND m.id < (:run + 1) << {POSITION_BITS}
-AND s.finished_at BETWEEN :since AND :until AND s.attempts > 0 AND s.seconds > 0
+FROM (SELECT lo, hi, sum(hi - lo) OVER (ORDER BY id DESC) AS rows FROM chunk
+      WHERE run_id = :run AND completed + discarded > 0) c
+CROSS JOIN member m ON m.id >= (:run << {POSITION_BITS}) | c.lo AND m.id < (:run << {POSITION_BITS}) | c.hi
+CROSS JOIN result s ON s.item_key = m.item_key CROSS JOIN item i ON i.key = m.item_key
+WHERE c.rows - (c.hi - c.lo) < :most AND s.finished_at BETWEEN :since AND :until AND s.attempts > 0 AND s.seconds > 0
 """
 _USED = """
 SELECT w.endpoint, coalesce(sum(h.work), 0.0) FROM hold h JOIN awake_window w ON w.id = h.window_id
@@ -56,7 +58,6 @@ class Alike(NamedTuple):
     """An earlier run that asked the same endpoints in the same way, and when it was first and last asking."""
 
     run: int
-    total: int
     since: float
     until: float
 
@@ -73,14 +74,14 @@ class Estimates:
             rows = await connection.execute(_LATEST_RUNS, {"job": job_id, "most": _RUNS})
             wanted = exact_json.loads(exact_json.dumps(identity))
             return [
-                Alike(run, total, since, until)
-                for run, name, stored, total, since, until in rows
+                Alike(run, since, until)
+                for run, name, stored, since, until in rows
                 if name == endpoint and stored is not None and exact_json.loads(stored) == wanted
             ]
 
     async def samples(self, run: Alike) -> list[Sample]:
-        """The requests that this run asked and got answered or discarded, among its last rows."""
-        values = {"run": run.run, "from": max(0, run.total - _SAMPLES), "since": run.since, "until": run.until}
+        """The requests that this run got answered or discarded, at most about 20,000 of them."""
+        values = {"run": run.run, "most": _SAMPLES, "since": run.since, "until": run.until}
         async with self._database.read() as connection:
             return [Sample(*row) for row in await connection.execute(_ANSWERED, values)]
 

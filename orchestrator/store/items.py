@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 MESSAGE_LENGTH = 2000  # characters of a failure's message that are kept
 _BODY_LENGTH = 65_536  # characters of an error response that are kept, if the policy keeps them
 _VALUES = 500  # rows in one INSERT
-_MOST_CHUNKS = 64  # claimed in one transaction: looking at the items of so many takes tens of milliseconds
+MOST_CHUNKS = 64  # claimed in one transaction: looking at the items of so many takes tens of milliseconds
 STRIKES = 3  # leases lost without progress before a chunk is halved, to isolate the item that kills its process
 
 
@@ -72,7 +72,8 @@ UPDATE chunk SET state = 'leased', holder = :process, token = token + 1
 WHERE id IN (SELECT id FROM (
     SELECT id, sum(part) OVER (ORDER BY id) - part AS before FROM (
         SELECT id, 1.0 * (hi - lo - completed - discarded) / (hi - lo) AS part FROM chunk
-        WHERE run_id = :run AND state = 'available' ORDER BY id LIMIT {_MOST_CHUNKS}))
+        WHERE run_id = :run AND state = 'available'
+        AND (:only IS NULL OR id IN (SELECT value FROM json_each(:only))) ORDER BY id LIMIT {MOST_CHUNKS}))
     WHERE before < :chunks)
 RETURNING id, token
 """
@@ -131,21 +132,27 @@ class Items:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def lease(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
+    async def lease(self, run_id: int, process_id: int, chunks: int, only: Sequence[int] | None = None) -> list[Leased]:
         """Claim available chunks for this process with as many unsettled items as `chunks` new chunks would have.
 
-        An empty list if none is left.
+        An empty list if none is left. `only`: claim none but these.
         """
-        claimed = await self._claim(run_id, process_id, chunks)
+        claimed = await self._claim(run_id, process_id, chunks, only)
         while claimed and not any(part.items for part in claimed):
             await anyio.lowlevel.checkpoint()  # the rest is shielded
-            claimed = await self._claim(run_id, process_id, chunks)
+            claimed = await self._claim(run_id, process_id, chunks, only)
         return [part for part in claimed if part.items]
 
-    async def _claim(self, run_id: int, process_id: int, chunks: int) -> list[Leased]:
+    async def _claim(self, run_id: int, process_id: int, chunks: int, only: Sequence[int] | None) -> list[Leased]:
         """Claim chunks, and close those without unsettled items: other processes or runs have settled them all."""
         async with self._database.write() as connection:
-            leased = await connection.execute(_LEASE, {"run": run_id, "process": process_id, "chunks": chunks})
+            which = {
+                "run": run_id,
+                "process": process_id,
+                "chunks": chunks,
+                "only": None if only is None else _json(only),
+            }
+            leased = await connection.execute(_LEASE, which)
             claimed = {chunk: Leased(Lease(chunk, token), []) for chunk, token in sorted(leased.all())}
             values = {"chunks": _json(list(claimed)), "now": time.time()}
             for chunk, *row in await connection.execute(_ITEMS_OF_CHUNKS, values):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.store.asks import Asks
     from orchestrator.store.attempts import Attempts
     from orchestrator.store.batches import Batches
+    from orchestrator.store.canaries import Canaries
     from orchestrator.store.delivered_items import DeliveredItems
     from orchestrator.store.estimates import Estimates
     from orchestrator.store.files import Files
@@ -53,6 +54,7 @@ class Store:
     answers: Answers
     asks: Asks
     reuse: Reuse
+    canaries: Canaries
     delivered_items: DeliveredItems
     estimates: Estimates
     windows: Windows

@@ -61,7 +61,10 @@ class Leases:
 
     async def more(self, chunks: int) -> list[Leased]:
         """Claim more items; an empty list if none are left."""
-        leased = await self._work.store.items.lease(self._work.run_id, self._work.process_id, chunks)
+        only, canary = None, self._work.canary
+        if canary is not None and (only := await canary.next()) is not None:
+            chunks = len(only)
+        leased = await self._work.store.items.lease(self._work.run_id, self._work.process_id, chunks, only)
         self.exhausted = not leased
         for part in leased:
             self._open[part.lease] = len(part.items)
@@ -182,12 +185,18 @@ class LeasedItems(WorkQueue):
         together = self.work.policy.order == "prefix" or any(one.items > 1 for one in self._demands.values())
         return WIDE if together else LEASE_CHUNKS
 
+    @property
+    def _may_lease(self) -> bool:
+        canary = self.work.canary
+        waits = canary is not None and canary.asks and bool(self._leases)
+        return not (self._leases.exhausted or waits)
+
     async def keep_full(self) -> None:
         """Keep enough items ready for consumers: those whose retry time has come, and newly leased ones."""
         while not self.work.stop.requested:
             self._refill = anyio.Event()
             wait = self._requeue_due()
-            if self._demands and not self._leases.exhausted and len(self._ready) <= self._low_water:
+            if self._demands and self._may_lease and len(self._ready) <= self._low_water:
                 for same in self._in_the_ledger:
                     self._twins.pop(same, None)
                 self._in_the_ledger.clear()

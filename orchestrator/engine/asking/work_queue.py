@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.item import Item
     from orchestrator.domain.policy import Policy
+    from orchestrator.engine.asking.canary import Canary
     from orchestrator.engine.asking.commits import OnSettled
     from orchestrator.engine.asking.parse import Parse
     from orchestrator.engine.progress import Progress
@@ -45,6 +46,7 @@ class RunContext:
     progress: Progress
     stop: Stop
     events: EventListener = UNHEARD
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.domain.budget import Budgets, BudgetStanding, day_of, standing
+from orchestrator.domain.budget import Budgets, BudgetStanding, day_of, standing, used
 from orchestrator.domain.errors import BudgetSpent
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class BudgetMonitor:
     async def left(self) -> float:
         """Return the seconds until a budget is spent if nothing else begins to cost money; infinite without one."""
         return (await self._look()).left if self._budgets else inf
+
+    async def dollars(self) -> float:
+        """Return what the run has cost so far."""
+        receipts, now = await self._store.windows.receipts_after(self._run.created_at), time.time()
+        return used(receipts, 0.0, now, lambda receipt: receipt.run_id == self._run.id).dollars
 
     async def check(self) -> None:
         """Raise `BudgetSpent` if no endpoint may be woken any more."""

@@ -15,6 +15,7 @@ from anyio import to_thread
 from orchestrator.domain.budget import NO_LIMIT, Budget, budgets_of
 from orchestrator.domain.errors import (
     AskedToStop,
+    CanaryEnded,
     Fenced,
     Held,
     OrchestratorError,
@@ -52,6 +53,7 @@ from orchestrator.engine.awake.linger import is_wanted, linger
 from orchestrator.engine.awake.sweep import Revive, Swept, sweep
 from orchestrator.engine.awake.tenant import Tenant
 from orchestrator.engine.rollouts.rollouts import open_rollouts
+from orchestrator.engine.run.after_canary import AfterCanary
 from orchestrator.engine.run.deliver import deliver_once, manifest_of
 from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from orchestrator.domain.run import Run
+    from orchestrator.engine.asking.canary import Canary
     from orchestrator.engine.asking.run_controls import RunControls
     from orchestrator.engine.awake.guarding import Guard
     from orchestrator.engine.events import Events
@@ -112,6 +115,9 @@ class Execution:
     ) -> None:
         self._job = request.job
         self._queued = request.claim is not None
+        self._first = request.canary  # so many items are asked before all others
+        self._only_canary = request.only_canary
+        self._canary: Canary | None = None
         self._run = run
         self._process_id = process_id
         self._store = store
@@ -121,6 +127,9 @@ class Execution:
         self._safety = safety
         self._controls = controls
         self._budget_monitor = BudgetMonitor(store, run, budgets_of(self._job.policy, safety.budget))
+        self._after_canary = AfterCanary(
+            run, self._job.policy, store, self._budget_monitor, events, ask=not request.only_canary
+        )
         self._run_window = RunWindow(self._job.policy)
         self._out: dict[str, OrchestratorError] = {}  # endpoints that this run no longer uses, and why
         self._resting: dict[str, Rest] = {}  # endpoints that are not asked for a while
@@ -149,6 +158,12 @@ class Execution:
 
     async def work_off(self) -> None:
         """Settle all items; if there is nothing to do, no endpoint is woken."""
+        await self._settle_items()
+        if self._only_canary:
+            raise CanaryEnded(f"only the canary was to be asked{self._progress.done}")
+        await self.sweep()  # endpoints that were spared and not used
+
+    async def _settle_items(self) -> None:
         counts = await self._counts()
         if counts.unfinished:
             await self._store.runs.reopen(self._run.id)
@@ -164,6 +179,10 @@ class Execution:
             if self._stop.requested:
                 raise self._stopped()
             self._run_window.check()
+            if self._after_canary.too_expensive is not None:
+                raise self._after_canary.too_expensive
+            if self._canary is not None and self._canary.stopped:
+                return
             if self._controls.held:
                 await self._rest()
             elif not (
@@ -172,7 +191,6 @@ class Execution:
                 raise RunStopped(
                     f"{counts.unfinished:,} items are left that no endpoint asks; run the same command again"
                 )
-        await self.sweep()  # endpoints that were spared and not used
 
     def _wanted(self, counts: Counts) -> list[Weighted]:
         """Return the endpoints to ask now: all usable ones, or only the fallback if few items or no others are left.
@@ -265,8 +283,18 @@ class Execution:
         Stops as well when the run is held, and at the end of the run's window, with the policy's grace.
         """
         stop, in_flight, job = self._stop.child(), InFlight(), self._job
+        if self._first is not None and self._canary is None:
+            self._canary = await self._after_canary.canary(self._first)
         work = RunContext(
-            self._store, self._run.id, self._process_id, job.parse, job.policy, self._progress, stop, self._events
+            self._store,
+            self._run.id,
+            self._process_id,
+            job.parse,
+            job.policy,
+            self._progress,
+            stop,
+            self._events,
+            self._canary,
         )
         async with task_group() as watchers:
             watchers.start_soon(stop.drain_after, partial(self._controls.until, held=True))

@@ -25,7 +25,8 @@ class RunRequest:
 
     `claim`: it is a queued run, claimed for this process. `retry`: the run whose discarded items are asked again;
     with `like`, only those that failed for the same cause as its item with this id.
-    `reuse`: jobs whose answers are taken over.
+    `reuse`: jobs whose answers are taken over. `canary`: so many items are asked first, and the run stops if the rest
+    would cost more than it may; with `only_canary`, it stops in any case.
     """
 
     job: Job
@@ -35,6 +36,8 @@ class RunRequest:
     retry: int | None = None
     like: str | None = None
     reuse: Sequence[str] = ()
+    canary: int | None = None
+    only_canary: bool = False
 
     @property
     def jobfile(self) -> object:
