@@ -82,7 +82,7 @@ def _if_typed(context: typer.Context, name: str, value: object) -> list[str]:
 # Commands grouped by purpose, in the order in which help shows them, each with the first paragraph of its help.
 _PANELS = {
     "Run a job": {
-        "plan.plan": "Show what a run would do now: how many items are new, edited, reused or to retry. "
+        "plan.plan": "Show what a run would do now: items that are new, edited, reused or to retry, and the cost. "
         "Calls no endpoint.",
         "run.run": "Run a job to completion and deliver the results. After any interruption, run it again to continue.",
         "retry.retry": "Ask a run's discarded items again. They run, and are delivered, in the job's latest run "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from orchestrator.domain.errors import AskedToStop, LedgerError, RunStopped
+from orchestrator.domain.errors import AskedToStop, LedgerError, RunStopped, UsageError
 from orchestrator.domain.events import RunBegan, RunEnded, StopRequested
 from orchestrator.domain.run import RunState
 from orchestrator.engine.asking.run_controls import LOOK, RunControls
@@ -58,6 +58,10 @@ async def run_job(
     async with end.unbegun(request):
         if request.claim is not None:
             RunWindow(job.policy).check()
+        if request.canary is not None and job.rollout is not None:
+            raise UsageError(
+                "a canary is of items that are one request each: run a job with a rollout without --canary"
+            )
         job = await choosing_as_before(await chained(job, store), store)
         request = replace(request, job=job)
         others = await store.reuse.named(request.reuse, job.name)

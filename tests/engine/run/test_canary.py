@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator import Policy
-from orchestrator.domain.errors import CanaryEnded, TooExpensive
+from orchestrator import Job, Policy
+from orchestrator.domain.errors import CanaryEnded, TooExpensive, UsageError
 from orchestrator.domain.run import RunState
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.run.run_result import RunResult
-    from orchestrator.job import Job
     from orchestrator.store import Store
 
 
@@ -123,3 +122,14 @@ async def test_items_of_any_chunks_are_chosen_once(store: Store, tmp_path: Path)
         chunks = (await connection.execute("SELECT lo, hi FROM chunk ORDER BY lo")).all()
     assert [row for lo, hi in chunks for row in range(lo, hi)] == list(range(1200))
     assert sum(hi - lo == 1 for lo, hi in chunks) >= 100
+
+
+async def test_a_job_with_a_rollout_has_no_canary(store: Store, tmp_path: Path) -> None:
+    async def rollout(row: dict[str, object], ask: object) -> object:
+        return row
+
+    job = job_of(["text"], server(), tmp_path)
+    declared = Job(job.name, job.source, job.endpoint, job.sink, rollout=rollout)
+    with pytest.raises(UsageError, match="without --canary"):
+        await with_canary(declared, store)
+    assert (await planned(declared, store)).reason == "how much a rollout asks is not known before it runs"
