@@ -16,8 +16,9 @@ from orchestrator.store.chunks import CLOSE_IF_SETTLED, POSITION_BITS, RECOUNT_O
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+_Request = tuple[str, bytes]  # an item's hash, and a hash of its request
 
 _STEP = 20_000  # members that are deleted in one transaction
 
@@ -82,11 +83,11 @@ _ORPHANED = f"""
 SELECT DISTINCT i.hash FROM member m CROSS JOIN item i ON i.key = m.item_key WHERE {_OF_RUN}
 AND m.same_as IS NOT NULL AND NOT EXISTS (SELECT 1 FROM member f WHERE f.item_key = m.same_as AND f.run_id = :run)
 """
-# the hash is compared in the index, and only items that have it are looked up
+# the hash is compared in the index, which has this order, and only items that have it are looked up
 _WITH_HASHES = """
-SELECT m.id, i.key, i.hash, i.request, m.same_as
+SELECT i.item_id, m.id, i.key, i.hash, i.request, m.same_as
 FROM item i CROSS JOIN member m ON m.item_key = i.key AND m.run_id = :run
-WHERE i.job_id = :job AND i.hash IN (SELECT value FROM json_each(:hashes))
+WHERE i.job_id = :job AND i.item_id >= :from AND i.hash IN (SELECT value FROM json_each(:hashes)) ORDER BY i.item_id
 """
 
 
@@ -146,10 +147,19 @@ def undo(run_id: int, job_id: int, last_key: int, connection: sqlite3.Connection
     return False
 
 
-def changed_twins(
-    connection: sqlite3.Connection, run_id: int, job_id: int, hashes: Sequence[str]
-) -> list[tuple[int | None, int]]:
-    """Find members of the run whose `same_as` is wrong, with what it has to be.
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Members of a run that may share an answer with another one than they are marked with.
+
+    `which`: the run, its job and the hashes. `firsts`: by request, the number and item of the first member with it.
+    """
+
+    which: Mapping[str, object]
+    firsts: Mapping[_Request, tuple[int, int]]
+
+
+def possible_twins(connection: sqlite3.Connection, run_id: int, job_id: int, hashes: Sequence[str]) -> Twins:
+    """Find the members of the run whose `same_as` may be wrong.
 
     Only members with one of these hashes, and those whose first one is gone, can be wrong: all others were taken over
     together with the first one.
@@ -157,19 +167,29 @@ def changed_twins(
     which: dict[str, object] = {"run": run_id, "job": job_id}
     orphaned = [found for (found,) in connection.execute(_ORPHANED, which)]
     wanted = {*hashes, *orphaned}
-    if not wanted:
-        return []
     which |= {"hashes": orjson.dumps(list(wanted)).decode()}
-    firsts: dict[tuple[str, bytes], tuple[int, int]] = {}
-    for number, key, same, _ in _alike(connection, which):
+    firsts: dict[_Request, tuple[int, int]] = {}
+    for _, number, key, same, _ in _alike(connection, which, "") if wanted else ():
         firsts[same] = min(firsts.get(same, (number, key)), (number, key))
+    return Twins(which, firsts)
+
+
+def changed_twins(
+    connection: sqlite3.Connection, twins: Twins, first_id: str, most: int
+) -> tuple[list[tuple[int | None, int]], str]:
+    """Find up to so many members whose `same_as` is wrong, with what it has to be, among the items from this id on.
+
+    Also returns the id from which on the next ones are, once these are marked. If there are fewer, they were the last.
+    """
     changed: list[tuple[int | None, int]] = []
-    for number, key, same, now in _alike(connection, which):
-        first = firsts[same][1]
+    for id_, number, key, same, now in _alike(connection, twins.which, first_id) if twins.firsts else ():
+        first = twins.firsts[same][1]
         right = None if first == key else first
         if now != right:
             changed.append((right, number))
-    return changed
+            if len(changed) == most:
+                return changed, id_
+    return changed, first_id
 
 
 def mark_twins(changed: Sequence[tuple[int | None, int]], connection: sqlite3.Connection) -> None:
@@ -178,11 +198,12 @@ def mark_twins(changed: Sequence[tuple[int | None, int]], connection: sqlite3.Co
 
 
 def _alike(
-    connection: sqlite3.Connection, which: dict[str, object]
-) -> Iterator[tuple[int, int, tuple[str, bytes], int | None]]:
-    for number, key, digest, request, same_as in connection.execute(_WITH_HASHES, which):
+    connection: sqlite3.Connection, which: Mapping[str, object], first_id: str
+) -> Iterator[tuple[str, int, int, _Request, int | None]]:
+    rows = connection.execute(_WITH_HASHES, {**which, "from": first_id})
+    for id_, number, key, digest, request, same_as in rows:
         if request is not None:
-            yield number, key, (digest, blake2b(request.encode(), digest_size=16).digest()), same_as
+            yield id_, number, key, (digest, blake2b(request.encode(), digest_size=16).digest()), same_as
 
 
 def _range(before: Earlier, known: KnownChunk) -> dict[str, int]:

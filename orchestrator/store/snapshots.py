@@ -21,12 +21,14 @@ from orchestrator.store.chunks import POSITION_BITS, RECOUNT, open_new_chunk
 from orchestrator.store.known_chunks import (
     Earlier,
     KnownChunk,
+    Twins,
     Unlike,
     changed_twins,
     completed_in,
     earlier,
     forget_texts,
     mark_twins,
+    possible_twins,
     take_over,
     unanswered,
     undo,
@@ -198,12 +200,18 @@ class Snapshots:
     async def mark_same_anew(self, run_id: int, job_id: int, hashes: Sequence[str]) -> None:
         """Mark all members again that share an answer with an added row, of these hashes, or with one that is gone."""
 
-        def work(connection: Connection) -> list[tuple[int | None, int]]:
-            return changed_twins(connection.driver, run_id, job_id, hashes)
+        def find(connection: Connection) -> Twins:
+            return possible_twins(connection.driver, run_id, job_id, hashes)
 
-        changed = await self._database.read_in_one_trip(work)
-        for at in range(0, len(changed), _PAIRS):
-            await self._database.write_in_one_trip(partial(mark_twins, changed[at : at + _PAIRS]))
+        def page(connection: Connection) -> tuple[list[tuple[int | None, int]], str]:
+            return changed_twins(connection.driver, twins, first_id, _PAIRS)
+
+        twins, first_id, more = await self._database.read_in_one_trip(find), "", True
+        while more:
+            changed, first_id = await self._database.read_in_one_trip(page)
+            if changed:
+                await self._database.write_in_one_trip(partial(mark_twins, changed))
+            more = len(changed) == _PAIRS
 
     async def mark_same(self, run_id: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Mark members that share the answer of an earlier one: pairs of its position and that one's."""

@@ -28,7 +28,7 @@ from orchestrator.engine.run import ingest, snapshot
 from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import JsonlSource
-from orchestrator.store import Store
+from orchestrator.store import Store, snapshots
 from orchestrator.store.items import Settlement
 from tests.engine.scripted import Scripted
 from tests.ledgers import new_ledger
@@ -183,13 +183,14 @@ async def no_run_before(*_arguments: object) -> None:
 
 
 @settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(nights(), st.sampled_from([1, 2, 3]), st.sampled_from([3, 50_000]))
+@given(nights(), st.sampled_from([1, 2, 3]), st.sampled_from([3, 50_000]), st.sampled_from([1, 2, 5000]))
 def test_taking_over_chunks_and_reading_every_row_leave_the_same_ledger(
-    found: list[Night], chunk_rows: int, most_added: int
+    found: list[Night], chunk_rows: int, most_added: int, pairs: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "CHUNK_ROWS", chunk_rows)
         patch.setattr(ingest, "_MOST_ADDED", most_added)
+        patch.setattr(snapshots, "_PAIRS", pairs)
         with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
             for name in ("fast", "general"):
                 new_ledger(Path(folder, f"{name}.db"))
