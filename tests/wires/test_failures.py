@@ -111,6 +111,11 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
         '{"error":{"message":"ModelNotDeployedError: model=`m` does not support `rerank`.","type":null,"code":400}}',
         EndpointRefused,
     ),
+    "LiteLLM, unknown model": (
+        400,
+        '{"error":{"message":"/chat/completions: Invalid model name passed in model=m. Call","code":"400"}}',
+        EndpointRefused,
+    ),
     "newer toolkit overloaded": (503, '{"error": "overload detected"}', FailureKind.RATE_LIMITED),
 }
 

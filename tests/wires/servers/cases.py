@@ -56,7 +56,11 @@ def chat(model: str) -> Iterator[Case]:
     yield "too long", wire, [TOO_LONG]
     yield "max_tokens beyond the context", wire, asking(max_tokens=1_000_000)
     yield "an empty text", wire, [""]
-    yield "no messages", OpenAIBatchWire("/v1/chat/completions", model), [{"messages": [], "max_tokens": 8}]
+    yield (
+        "no messages",
+        OpenAIBatchWire("/v1/chat/completions", model),
+        [{"model": model, "messages": [], "max_tokens": 8}],
+    )
     yield "a number for a text", wire, asking(5)
     yield "a text for a number", wire, asking(max_tokens="many")
     yield "a temperature below zero", wire, asking(temperature=-1)

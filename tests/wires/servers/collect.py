@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tests.wires.servers.models import write_models
 from tests.wires.servers.programs import PROGRAMS
 from tests.wires.servers.recording import FOLDER, Recording, recordings
 from tests.wires.servers.scenarios import SCENARIOS
@@ -26,6 +27,7 @@ def collect(name: str) -> None:
     """Write the file of a server anew, with the reactions that it had."""
     scenario, program = SCENARIOS[name], PROGRAMS[SCENARIOS[name].program]
     program.install()
+    write_models()
     known = recordings().get(name)
     reactions = {one.key: one.reaction for one in Recording.read(known).records} if known else {}
     records = [replace(one, reaction=reactions.get(one.key, "")) for one in scenario.records(program)]

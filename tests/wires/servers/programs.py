@@ -198,7 +198,7 @@ PROGRAMS: dict[str, Program] = {
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     ),
     "vllm-reasoning": _vllm(
-        *("{home}/models/smollm2", "smollm2", "--max-model-len", "1024", "--reasoning-parser", "deepseek_r1")
+        *("{home}/models/thinking", "smollm2", "--max-model-len", "1024", "--reasoning-parser", "deepseek_r1")
     ),
     "vllm-embeddings": _vllm("{minilm}", "minilm", "--runner", "pooling"),
     "llamacpp": _llama(),

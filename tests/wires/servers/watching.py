@@ -28,6 +28,7 @@ MOST = 40  # requests at once, to overload a server
 # -- what differs from time to time ------------------------------------------------------------------------------------
 
 _SAME: Sequence[tuple[str, str]] = (
+    (re.escape(sys.executable), "python"),
     (re.escape(str(HERE)), "/programs"),
     (re.escape(str(HOME)), "/servers"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:8000"),
@@ -41,6 +42,7 @@ _SAME: Sequence[tuple[str, str]] = (
     (r"(?<=\[)((?:\s*-?\d[\d.e-]*,){8})(?:\s*-?\d[\d.e-]*,?){9,}(?=\])", r"\1"),
     (r'"(tool_call_)?id": ?"[0-9A-Za-z]{9,}"', r'"\1id":"1"'),
     (r"0x[0-9a-f]{6,}", "0x1"),
+    (r"\b[0-9a-f]{64}\b", "1"),
     (r'(?:"a",){50,}', '"a",'),
 )
 
