@@ -1,4 +1,4 @@
-"""What rollouts ask, and the totals of it by run.
+"""What rollouts ask, and the totals of it by run; requests by HTTP status in readings.
 
 Revision: 0011, after 0010
 """
@@ -13,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("reading", sa.Column("statuses", sa.Text()))
     op.create_table(
         "ask",
         sa.Column("key", sa.Integer(), nullable=False),

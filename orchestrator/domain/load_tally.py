@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.percentiles import PercentileHistogram
+from orchestrator.domain.traffic import NONE, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_SLICES = 120  # of a load test's course
 _LEAST_SLICE = 1.0  # seconds
-_ANSWERED = frozenset({FailureKind.GARBLED, FailureKind.BAD_ANSWER})  # with a status of 200
 _LONG = frozenset({FailureKind.TIMEOUT})  # would have taken longer than we waited
 
 CauseKey = tuple[str, int | None]  # a kind of failure and the HTTP status, None without an answer
@@ -163,7 +163,7 @@ class LoadTally:
 
     def fail(self, request: Sent, now: float, kind: str, status: int | None, message: str) -> None:
         """Count a failure."""
-        cause = (kind, 200 if status is None and kind in _ANSWERED else status)
+        cause = (kind, status_of(kind, status))
         self.failed[cause] += 1
         self.messages.setdefault(cause, message)
         if kind in _LONG:
@@ -198,5 +198,5 @@ class LoadTally:
         """Requests by HTTP status; "none": without an answer."""
         found = Counter[str]({"200": self.answered} if self.answered else {})
         for (_, status), number in self.failed.items():
-            found["none" if status is None else str(status)] += number
+            found[NONE if status is None else str(status)] += number
         return dict(sorted(found.items()))

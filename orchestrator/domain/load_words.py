@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.load import Sweep
 from orchestrator.domain.phrases import count, duration, money, rate
 from orchestrator.domain.terms import cost_of
+from orchestrator.domain.traffic import status_words
 
 if TYPE_CHECKING:
     from orchestrator.domain.load_figures import Client, LoadFigures, LoadTest, Percentiles, ServerSide, Verdict
@@ -45,7 +46,7 @@ def figure_words(figures: LoadFigures) -> Words:
     words.append(("throughput", _throughput(figures)))
     words.append(("in flight", f"{figures.mean_in_flight:.3g} on average, {figures.most_in_flight:,} at most"))
     if figures.statuses:
-        words.append(("by status", ", ".join(f"{number:,} x {one}" for one, number in figures.statuses.items())))
+        words.append(("by status", status_words(figures.statuses)))
     for cause in figures.causes:
         status = f" {cause.status}" if cause.status else ""
         words.append(("failed", f"{cause.requests:,} {cause.kind}{status}: {cause.message}"))

@@ -22,6 +22,7 @@ class Reading:
 
     `at`: seconds since 1970 UTC. `latency`: seconds, the median over requests that ended since the last reading; None
     if none did. Tokens are None if no server has reported them. `lost`: requests without an answer, by `LossCause`.
+    `statuses`: all others by HTTP status, "none" if they failed without one.
     `latency_counts`, `commits` and `commit_seconds` are None in readings of older versions.
     """
 
@@ -38,6 +39,7 @@ class Reading:
     commits: int | None = None
     commit_seconds: float | None = None
     lost: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -158,6 +160,14 @@ def lost_requests(readings: Sequence[Reading]) -> dict[str, int]:
     for last in _lasts(readings):
         lost.update(last.lost)
     return dict(lost.most_common())
+
+
+def requests_by_status(readings: Sequence[Reading]) -> dict[str, int]:
+    """Return the requests of a run by HTTP status, in the order of the statuses."""
+    statuses = Counter[str]()
+    for last in _lasts(readings):
+        statuses.update(last.statuses)
+    return dict(sorted(statuses.items()))
 
 
 def _lasts(readings: Sequence[Reading]) -> list[Reading]:

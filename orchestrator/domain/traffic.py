@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.phrases import count
-from orchestrator.domain.readings import asked, lost_requests
+from orchestrator.domain.readings import asked, lost_requests, requests_by_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Reading
 
 SAMPLED = 40  # chunks whose answers tell how long answers take: 20,000 of them
+
+
+NONE = "none"  # stands for the status of a request without an answer
+_ANSWERED = frozenset({FailureKind.GARBLED, FailureKind.BAD_ANSWER})  # with a status of 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Latency:
 class Traffic:
     """The requests of a run and how they went. `in_flight`: requests, as of a few seconds ago.
 
-    `lost`: requests without an answer, by cause. Their total is one of `failed`, too.
+    `lost`: requests without an answer, by cause. Their total is one of `failed`, too. `statuses`: all others by HTTP
+    status, "none" if they failed without one.
     """
 
     requests: int = 0
@@ -55,6 +61,7 @@ class Traffic:
     latency: Latency | None = None
     failed: Sequence[Failed] = ()
     lost: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
 
 def traffic_of(
@@ -65,7 +72,17 @@ def traffic_of(
     lost = lost_requests(readings)
     if total := sum(lost.values()):
         failed = [*failed, Failed("lost", None, total, total)]
-    return Traffic(asked(readings).requests, in_flight, latency, failed, lost)
+    return Traffic(asked(readings).requests, in_flight, latency, failed, lost, requests_by_status(readings))
+
+
+def status_of(kind: str, status: int | None) -> int | None:
+    """Return the HTTP status of a failed request; None if it got no answer."""
+    return 200 if status is None and kind in _ANSWERED else status
+
+
+def status_words(statuses: Mapping[str, int]) -> str:
+    """Return for example `1,200 x 200, 14 x 503, 2 without`."""
+    return ", ".join(f"{number:,} {'without' if one == NONE else f'x {one}'}" for one, number in statuses.items())
 
 
 def latency_of(seconds: Sequence[float]) -> Latency | None:
@@ -87,6 +104,8 @@ def traffic_lines(traffic: Traffic) -> list[str]:
         in_flight = count(traffic.in_flight, "request") + " in flight"
         requests = in_flight if traffic.in_flight else count(traffic.requests, "request")
         lines.append(f"{requests}; answers took {traffic.latency}" if traffic.latency else requests)
+    if traffic.statuses.keys() - {"200"}:
+        lines.append(f"requests by status: {status_words(traffic.statuses)}")
     if traffic.failed:
         lines.append(f"failed attempts: {', '.join(map(str, traffic.failed))}")
     if traffic.lost:

@@ -93,7 +93,7 @@ class Progress:
 
     `asked`, `completed`, `discarded` and `retried` count what happened in this process. `shared`: settled items that
     were not asked because an item with the same request was. The engine updates these counts and decides by them.
-    `failures`: discards and retries by cause. `lost`: requests without an answer, by `LossCause`. `counted`: what the
+    `failures`: discards and retries by cause. `lost`, `statuses`: as in `Reading`. `counted`: what the
     ledger's running totals have of all this.
     """
 
@@ -109,6 +109,7 @@ class Progress:
     shared: int = 0
     failures: Counter[TotalKey] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     commits: int = 0
     commit_seconds: float = 0.0

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 MOST = 4000  # readings of a run that are looked at: five and a half hours of them; of a longer one, every second ...
 
 _COLUMNS = """at, process_id, completed, discarded, requests, tokens_in, tokens_out, in_flight, latency, latency_counts,
-commits, commit_seconds, lost"""
+commits, commit_seconds, lost, statuses"""
 # If a clock was set back to exactly this moment, the first reading stays.
 _NOTE = f"""
 INSERT INTO reading (run_id, {_COLUMNS})
 VALUES (:run, :at, :process_id, :completed, :discarded, :requests, :tokens_in, :tokens_out, :in_flight, :latency,
-        :latency_counts, :commits, :commit_seconds, :lost)
+        :latency_counts, :commits, :commit_seconds, :lost, :statuses)
 ON CONFLICT DO NOTHING
 """
 # Each process's first and last one are always among them: the counters must add up.
@@ -56,7 +56,8 @@ class Readings:
 
     async def note(self, run_id: int, reading: Reading, grown: Mapping[TotalKey, float] | None = None) -> None:
         """Store a reading, and increase the running totals by what is new."""
-        values = asdict(reading) | {"latency_counts": _json(reading.latency_counts), "lost": _json(reading.lost)}
+        jsons = {name: _json(getattr(reading, name)) for name in ("latency_counts", "lost", "statuses")}
+        values = asdict(reading) | jsons
         async with self._database.write() as connection:
             await connection.execute(_NOTE, {"run": run_id, **values})
             await grow(connection, grown or {})
@@ -83,7 +84,8 @@ def _json(value: LatencyHistogram | Mapping[str, int] | None) -> str | None:
 
 
 def _reading(row: Sequence[Any]) -> Reading:
-    *numbers, latency_counts, commits, commit_seconds, lost = row
+    *numbers, latency_counts, commits, commit_seconds, lost, statuses = row
     histogram = None if latency_counts is None else LatencyHistogram(**orjson.loads(latency_counts))
-    values = [*numbers, histogram, commits, commit_seconds, {} if lost is None else orjson.loads(lost)]
+    counts = [{} if text is None else orjson.loads(text) for text in (lost, statuses)]
+    values = [*numbers, histogram, commits, commit_seconds, *counts]
     return Reading(*values)

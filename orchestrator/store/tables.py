@@ -150,6 +150,7 @@ reading = Table(
     Column("commits", Integer),  # of outcomes
     Column("commit_seconds", REAL),
     Column("lost", Text),  # JSON: requests without an answer, by cause
+    Column("statuses", Text),  # JSON: requests by HTTP status, "none" if they failed without one
     PrimaryKeyConstraint("run_id", "at"),
     sqlite_strict=True,
     sqlite_with_rowid=False,

@@ -210,8 +210,12 @@ def test_status_and_runs_show_the_progress(finished: Workplace) -> None:
         {"kind": "rate_limited", "status": 503, "attempts": TURNED_AWAY, "retried": TURNED_AWAY},
         {"kind": "rejected", "status": 400, "attempts": 2, "retried": 0},
     ]
+    assert traffic["statuses"] == {"200": REQUESTS - 2 - TURNED_AWAY, "400": 2, "503": TURNED_AWAY}
     assert finished.run("report", "1", "--json").json["runs"][0]["traffic"] == traffic
     failed = "failed attempts: 2 rate_limited 503 (2 retried), 2 rejected 400"
+    by_status = f"requests by status: {REQUESTS - 2 - TURNED_AWAY} x 200, 2 x 400, {TURNED_AWAY} x 503"
+    assert by_status in finished.run("status").out
+    assert by_status in finished.run("report").out
     assert failed in finished.run("status").out
     assert failed in finished.run("report").out
     assert said == {

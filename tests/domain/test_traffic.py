@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.domain.readings import Reading
-from orchestrator.domain.traffic import Failed, Latency, Traffic, latency_of, traffic_lines, traffic_of
+from orchestrator.domain.traffic import Failed, Latency, Traffic, latency_of, status_of, traffic_lines, traffic_of
 
 
 def test_percentiles_are_the_seconds_within_which_so_many_answers_came() -> None:
@@ -31,6 +33,25 @@ def test_lost_requests_of_all_processes_are_shown_by_cause() -> None:
         "failed attempts: 2 timeout, 1,006 lost (1,006 retried)",
         "lost requests: 1,002 failing, 4 cut_short",
     ]
+
+
+def test_requests_of_all_processes_are_shown_by_status_unless_all_succeeded() -> None:
+    readings = [
+        Reading(1.0, 1, requests=5, statuses={"200": 1}),
+        Reading(2.0, 1, requests=9, statuses={"503": 2, "200": 6, "none": 1}),
+        Reading(3.0, 2, requests=3, statuses={"200": 1000}),
+    ]
+    traffic = traffic_of(readings, None, (), executing=False)
+    assert traffic.statuses == {"200": 1006, "503": 2, "none": 1}
+    assert traffic_lines(traffic) == ["12 requests", "requests by status: 1,006 x 200, 2 x 503, 1 without"]
+    assert traffic_lines(traffic_of(readings[2:], None, (), executing=False)) == ["3 requests"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "found"), [("garbled", None, 200), ("timeout", None, None), ("unavailable", 503, 503)]
+)
+def test_an_answer_that_is_none_has_a_status_too(kind: str, status: int | None, found: int | None) -> None:
+    assert status_of(kind, status) == found
 
 
 def test_failed_attempts_are_shown_with_the_number_retried() -> None:

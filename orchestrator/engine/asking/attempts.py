@@ -22,6 +22,7 @@ from orchestrator.domain.errors import (
     described,
 )
 from orchestrator.domain.failpoints import reached
+from orchestrator.domain.traffic import NONE, status_of
 from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries, whole_repeats
 from orchestrator.engine.asking.concurrency import CANARY
 from orchestrator.engine.asking.parse import parsed, stored
@@ -177,10 +178,11 @@ class Attempts:
 
     async def _answers(self, requests: Sequence[bytes]) -> Sequence[object]:
         """Return one answer for each request. An unexpected exception is logged and fails these items, not the run."""
-        begun = time.monotonic()
+        begun, statuses = time.monotonic(), self._queue.work.progress.statuses
         try:
             answers = await self._model.ask(requests, self._again)
         except (EndpointRefused, OutOfCredit) as refusal:
+            statuses[_status_word(refusal.status)] += 1
             if self._concerns_all(refusal, requests):
                 if isinstance(refusal, OutOfCredit):
                     raise _first_without_credit(refusal) from refusal
@@ -190,15 +192,20 @@ class Attempts:
             failure = RequestFailed(FailureKind.DUBIOUS, str(refusal), status=refusal.status)
             failure.body = refusal.body
             raise failure from refusal
-        except (RequestFailed, EndpointLost, NoRoom, OrchestratorError):
+        except RequestFailed as failure:
+            statuses[_status_word(status_of(failure.kind, failure.status))] += failure.sent
+            raise
+        except (EndpointLost, NoRoom, OrchestratorError):
             raise
         except Exception as mistake:
+            statuses[_status_word(200)] += 1
             kind = type(mistake).__name__
             if kind not in self._mistakes:
                 self._mistakes.add(kind)
                 _logger.exception("an answer could not be read; its items fail")
             why = f"the answer could not be read: {described(mistake)}"
             raise RequestFailed(FailureKind.BAD_ANSWER, why) from mistake
+        statuses[_status_word(200)] += 1
         self._queue.work.progress.latency.add(time.monotonic() - begun)
         if len(answers) != len(requests):
             raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
@@ -256,6 +263,10 @@ class Attempts:
                 return RetryLater(self._policy.backoff.delay(attempt, jitter), failure)
             return RetryLater(self._throttle.put_off(verdict.delay), failure)
         return verdict
+
+
+def _status_word(status: int | None) -> str:
+    return NONE if status is None else str(status)
 
 
 def _first_without_credit(refusal: OutOfCredit) -> OutOfCredit:

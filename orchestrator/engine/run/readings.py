@@ -59,6 +59,7 @@ async def note(work: RunContext, in_flight: InFlight) -> None:
         progress.commits,
         progress.commit_seconds,
         {str(cause): requests for cause, requests in progress.lost.items()},
+        dict(progress.statuses),
     )
     progress.count(uncounted)  # at once, because another task may note as well
     try:
