@@ -1,8 +1,8 @@
 """Load tests of a server that records its own latencies: how far apart are the percentiles of the two.
 
-`python -m bench.load_test` prints a table: for each rate, an open loop and a closed loop with as many requests in flight,
-the rate reached, and by how many percent each percentile is above what the server has recorded for the same requests.
-Then a stall of two seconds within ten, in an open loop and in a closed loop of one client. The server
+`python -m bench.load_test` prints a table: for each rate, an open loop and a closed loop with as many requests in
+flight, the rate reached, and by how many percent each percentile is above what the server has recorded for the same
+requests. Then a stall of two seconds within ten, in an open loop and in a closed loop of one client. The server
 (`tests/load_server.py`), a process of its own, takes 0.2 s in the median (log-normal, sigma 0.5). The machine should be
 quiet, and have two cores.
 """
