@@ -30,7 +30,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
         print_json(status_json(standing))
         return
     say(f"run {found.id} of {found.job}: {state}")
-    say(f"{counts} {'' if waits else speed(found.rate, counts.unfinished)}".rstrip())
+    say(f"{counts} {'' if waits else speed(found.rate, counts.unfinished, standing.cost_left)}".rstrip())
     for line in [*traffic_lines(standing.traffic), *ask_lines(standing.asks)]:
         say(line)
     if words := token_line(standing.tokens):

@@ -200,6 +200,12 @@ class Progress:
         return [f"{member.name}: {member.status_text}" for member in idle]
 
     @property
+    def price_per_hour(self) -> float | None:
+        """Dollars per hour of all endpoints that are awake and have a known price; None if none has."""
+        known = [one.price_per_hour for one in self.present if one.price_per_hour is not None]
+        return sum(known) if known else None
+
+    @property
     def total(self) -> int:
         """The number of items of the run."""
         return self.start.total

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.ahead import Ahead, ahead
 from orchestrator.domain.ask_totals import by_endpoint
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import traffic_in
@@ -27,8 +28,8 @@ _SAMPLED = 4  # chunks whose answers tell how long answers take: programs ask ag
 class RunStatus:
     """The current state of a run. `later`: items that may not be asked again yet, if no process executes the run.
 
-    `asks`: what a rollout has asked, by endpoint. `workers`: the local workers of the process that executes it, if that
-    is on this machine.
+    `asks`: what a rollout has asked, by endpoint. `cost_left`: dollars that finishing will cost, if a process executes
+    it and that is known. `workers`: the local workers of that process, if it is on this machine.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class RunStatus:
     traffic: Traffic
     later: Waiting | None
     asks: Sequence[AskTotal] = ()
+    cost_left: float | None = None
     workers: Sequence[Vitals] = field(default=())
 
     @property
@@ -65,6 +67,7 @@ async def status_of(name: str | None, store: Store) -> RunStatus:
     await reap(store)  # a run whose process was killed is not running
     run, views = await store.runs.find(name), store.views
     readings, executing = await store.readings.of(run.id), run.holder is not None
+    left = ahead(await store.history.run(run.id), await store.history.windows(0.0, run.id)) if executing else Ahead()
     return RunStatus(
         run,
         await views.counts(run.id, run.total),
@@ -74,4 +77,5 @@ async def status_of(name: str | None, store: Store) -> RunStatus:
         await traffic_in(store, run.id, readings, executing=executing, sampled=_SAMPLED),
         None if executing or run.state.ended else await views.later(run.id, time.time()),
         by_endpoint((await store.transcripts.totals([run.id])).get(run.id, [])),
+        left.dollars,
     )

@@ -55,6 +55,7 @@ def status_json(status: RunStatus) -> dict[str, object]:
         "state": status.state,
         "counts": asdict(counts) | {"available": counts.unfinished - counts.leased},
         **_speed(run, counts),
+        "cost_left": status.cost_left,
         **asdict(status.tokens),
         "traffic": asdict(status.traffic),
         "asks": [_ask_total(one) for one in status.asks],

@@ -66,7 +66,7 @@ async def show_bar(console: Console, progress: Progress, workers: Sequence[Vital
                 description=progress.phase,
                 completed=progress.plan.total if reading else progress.settled,
                 total=None if reading else progress.total,
-                speed="" if progress.waiting else speed(progress.rate(), progress.total - progress.settled),
+                speed=_speed_of(progress),
                 note=visible(news(progress, workers)),
             )
             await anyio.sleep(EVERY_LOOK)
@@ -95,10 +95,17 @@ async def show_lines(console: Console, progress: Progress, workers: Sequence[Vit
 
 
 def progress_line(progress: Progress, workers: Sequence[Vitals]) -> str:
-    """Return one line: `asking: 1,924/2,000 64.2/s, 1.2 s left · awake 29.8 s, $0.0066`."""
+    """Return one line: `asking: 1,924/2,000 64.2/s, 1.2 s and $0.0003 left · awake 29.8 s, $0.0066`."""
     done = f"{progress.settled:,}/{progress.total:,}" if progress.total else f"{progress.plan.total:,} rows"
-    rate = "" if progress.waiting else speed(progress.rate(), progress.total - progress.settled)
-    return " · ".join(filter(None, [f"{progress.phase}: {done} {rate}".rstrip(), news(progress, workers)]))
+    words = f"{progress.phase}: {done} {_speed_of(progress)}".rstrip()
+    return " · ".join(filter(None, [words, news(progress, workers)]))
+
+
+def _speed_of(progress: Progress) -> str:
+    if progress.waiting or not (rate := progress.rate()):
+        return ""
+    left = progress.total - progress.settled
+    return speed(rate, left, cost_of(left / rate, progress.price_per_hour))
 
 
 def _texts_while_waking(progress: Progress) -> list[str]:
@@ -129,8 +136,9 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
     return " · ".join(parts)
 
 
-def speed(rate: float | None, left: int) -> str:
-    """Return for example `812.0/s, 1 min 3 s left`, or "" if the rate is not known."""
+def speed(rate: float | None, left: int, dollars: float | None) -> str:
+    """Return for example `812.0/s, 1 min 3 s and $0.0140 left`, or "" if the rate is not known."""
     if not rate:
         return ""
-    return f"{rate:,.1f}/s, {duration(left / rate)} left"
+    cost = "" if dollars is None else f" and {money(dollars)}"
+    return f"{rate:,.1f}/s, {duration(left / rate)}{cost} left"

@@ -225,6 +225,7 @@ def test_status_and_runs_show_the_progress(finished: Workplace) -> None:
         "counts": {"total": ITEMS, "completed": 38, "discarded": 2, "leased": 0, "available": 0},
         "rate": None,
         "seconds_left": None,
+        "cost_left": None,
         "waiting": None,
         "asks": [],
         "noted": {},

@@ -92,6 +92,7 @@ class Status(Answer):
     counts: Counts
     rate: float | None
     seconds_left: float | None
+    cost_left: float | None
     tokens_in: int | None
     tokens_out: int | None
     traffic: dict[str, object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,9 +12,15 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.costs import bill_runs
 from orchestrator.domain.terms import Terms
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.plan import forecast
+from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.status import status_of
+from orchestrator.engine.stop import Stop
+from orchestrator.report.progress import progress_line
 from tests.engine.scripted import Scripted, job_of, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,3 +111,22 @@ async def test_an_endpoint_that_is_not_billed_has_only_a_time_of_asking(store: S
     estimate = await planned(with_texts(texts(40, seed=1), tmp_path), store)
     assert estimate.seconds is not None
     assert (estimate.awake_seconds, estimate.cost) == (None, None)
+
+
+async def test_a_running_run_says_what_finishing_costs(store: Store, tmp_path: Path) -> None:
+    job, progress, lines, left = with_texts(texts(150), tmp_path), Progress(), list[str](), list[float | None]()
+
+    async def watch() -> None:
+        while True:
+            await anyio.sleep(5.0)
+            lines.append(progress_line(progress, []))
+            left.append((await status_of("1", store)).cost_left)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await run_job(RunRequest(job), store, progress, Stop(), UNGUARDED)
+        group.cancel_scope.cancel()
+    assert re.search(r"asking: \d+/150 \d+\.\d/s, .* s and \$\d+\.\d+ left · awake", lines[2]), lines
+    known = [cost for cost in left if cost is not None]
+    assert 10 < known[len(known) // 2] < 120
+    assert (await status_of("1", store)).cost_left is None
