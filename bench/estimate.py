@@ -106,7 +106,7 @@ def job(place: Workplace, server: Server) -> Path:
 
 def billed(place: Workplace) -> float:
     """What all runs have cost."""
-    return sum(one["dollars"] for one in place.run("costs", "--json").json["costs"])
+    return sum(float(one["dollars"]) for one in place.run("costs", "--json").json["costs"])
 
 
 def error(place: Workplace, file: Path, *options: str) -> float:
@@ -114,7 +114,7 @@ def error(place: Workplace, file: Path, *options: str) -> float:
     estimate = place.run("plan", "--json", *options, file).json["estimate"]
     before = billed(place)
     assert place.run("run", "--quiet", file, seconds=600.0).code == 0
-    return float(estimate["cost"] / (billed(place) - before) - 1)
+    return float(estimate["cost"]) / (billed(place) - before) - 1
 
 
 def measure(server: Server) -> list[float]:
