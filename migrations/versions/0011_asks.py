@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "item_id", "hash", "nth", name=op.f("uq_ask_job_id_item_id_hash_nth")),
         sqlite_strict=True,
     )
+    op.create_index("ix_ask_failed", "ask", ["job_id"], sqlite_where=sa.text("failures IS NOT NULL"))
     op.create_table(
         "ask_total",
         sa.Column("run_id", sa.Integer(), nullable=False),

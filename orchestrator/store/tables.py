@@ -375,6 +375,7 @@ ask = Table(
     UniqueConstraint("job_id", "item_id", "hash", "nth"),
     CheckConstraint("outcome IN ('completed', 'discarded')", name="outcome"),
     CheckConstraint("outcome IS NOT 'completed' OR answer IS NOT NULL", name="answer"),
+    Index("ix_ask_failed", "job_id", sqlite_where=text("failures IS NOT NULL")),
     CheckConstraint("length(hash) = 16 AND nth >= 0 AND number >= 1 AND attempts >= 0", name="count"),
     sqlite_strict=True,
 )

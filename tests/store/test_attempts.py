@@ -11,6 +11,7 @@ from orchestrator.domain.run import Run, Spec
 from orchestrator.domain.traffic import Failed, Latency
 from orchestrator.store.items import Settlement
 from orchestrator.store.snapshots import NewItem
+from tests.asks import Asked, write_asks, write_totals
 from tests.past import clock_at
 
 if TYPE_CHECKING:
@@ -86,3 +87,25 @@ async def test_items_waiting_for_their_next_attempt_are_known_even_if_others_can
     assert now + 290 < later.until <= now + 300
     await settle(store, run, me, {"c": DONE})
     assert await store.views.waiting(run.id, now) == later
+
+
+async def test_failures_and_latency_of_a_rollout_are_those_of_its_asks(store: Store) -> None:
+    run, me = await run_of(store, "ab")
+    await settle(store, run, me, {"a": DONE, "b": Discarded(BUSY)}, seconds=9.0)
+    await write_totals(store, run.id, {})  # it has endpoints by name
+    now = time.time() + 1
+    busy, refused = ["rate_limited", 429, "busy", 0.5, now, now], ["rejected", 400, "no", 0.5, now, None]
+    await write_asks(
+        store,
+        run.id,
+        Asked("a", 1, "q", answer=1, failures=[busy, busy], at=now),
+        Asked("a", 2, "q", endpoint=None, answer=1, at=now),
+        Asked("b", 1, "q", outcome="discarded", failures=[busy, refused], at=now),
+        Asked("b", 2, "q", answer=1, failures=[["timeout", None, "", 0.5, 1.0, 2.0]], at=1.0),  # of an earlier run
+        Asked("c", 1, "q", answer=1, failures=[busy], at=now),  # of an item that the run does not have
+    )
+    assert (await store.attempts.failed([run.id]))[run.id] == [
+        Failed("rate_limited", 429, 3, 3),
+        Failed("rejected", 400, 1, 0),
+    ]
+    assert await store.attempts.latency([run.id]) == {run.id: Latency(0.25, 0.25, 0.25, 0.25)}
