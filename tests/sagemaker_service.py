@@ -100,6 +100,7 @@ class SageMakerService:
         self.container_fails: tuple[int, str] | None = None  # what every container answers
         self.runtime_fails: Refused | None = None  # what every invocation is refused with
         self.dies_after: int | None = None  # so many requests to an endpoint
+        self.log_begun = int(time.time() * 1000)
         self.log = ["loading the model", "the model is ready"]
         self.calls: list[str] = []
         self.signed_as = set[str]()  # services
@@ -289,9 +290,9 @@ class SageMakerService:
             raise Refused("ResourceNotFoundException", "The specified log group does not exist.")
         begin = int(asked.get("nextToken") or 0)
         events = [
-            {"logStreamName": "AllTraffic/i-0", "timestamp": 1000 + number, "message": line, "eventId": str(number)}
+            {"logStreamName": "AllTraffic/i-0", "timestamp": written, "message": line, "eventId": str(number)}
             for number, line in enumerate(self.log)
-            if 1000 + number >= asked.get("startTime", 0)
+            if (written := self.log_begun + number) >= asked.get("startTime", 0)
         ]
         more = {"nextToken": str(begin + 1)} if begin + 1 < len(events) else {}
         return {"events": events[begin : begin + 1], "searchedLogStreams": [], **more}

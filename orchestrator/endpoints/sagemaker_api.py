@@ -12,7 +12,7 @@ from orchestrator.domain.errors import EndpointSilent
 from orchestrator.endpoints.aws_calls import AwsCalls, Declined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -137,15 +137,11 @@ class SageMaker:
         parameters = {"InferenceComponentName": name}
         return await self._described("DescribeInferenceComponent", parameters, ComponentDescription.read)
 
-    async def components(self, endpoint: str, variant: str) -> list[str]:
-        """Return the names of all components of a variant."""
-        where = {"EndpointNameEquals": endpoint, "VariantNameEquals": variant, "MaxResults": _PAGE}
+    async def components(self, endpoint: str) -> list[str]:
+        """Return the names of all components of an endpoint."""
+        where = {"EndpointNameEquals": endpoint, "MaxResults": _PAGE}
         found = await self._pages("ListInferenceComponents", where, "InferenceComponents")
         return [str(component["InferenceComponentName"]) for component in found]
-
-    async def endpoints(self) -> Sequence[Mapping[str, Any]]:
-        """Return name and status of every endpoint in the region."""
-        return await self._pages("ListEndpoints", {"MaxResults": _PAGE}, "Endpoints")
 
     async def tags(self, arn: str) -> dict[str, str]:
         """Return the tags of an endpoint; none if it does not exist."""

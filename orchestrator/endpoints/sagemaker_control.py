@@ -333,9 +333,9 @@ class ComponentControl(SageMakerControl):
         part = None if shown is None else shown.variant(variant)
         if part is None or part.instances == 0:
             return False
-        for name in await self._api.components(self._name, variant):
+        for name in await self._api.components(self._name):
             other = await self._api.component(name) if name != self._access.invocation.component else None
-            if other is not None and (other.wanted or other.copies):
+            if other is not None and other.variant == variant and (other.wanted or other.copies):
                 self._said += f"; {part.instances} instances stay for {name}"
                 return False
         self._said += f"; {part.instances} instances are not released yet"

@@ -14,6 +14,7 @@ import orjson
 from yarl import URL
 
 from orchestrator.app.endpoints.lookup import address, management
+from orchestrator.app.endpoints.sagemaker import permissions_of
 from orchestrator.domain.answer import Answer
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, OrchestratorError, RequestFailed
@@ -26,6 +27,7 @@ from orchestrator.endpoints import (
     HuggingFaceEndpoint,
     HuggingFaceJobEndpoint,
     HuggingFaceSpaceEndpoint,
+    SageMakerEndpoint,
 )
 from orchestrator.endpoints.hf_calls import api_url_of, hub_url
 from orchestrator.endpoints.http import bearer
@@ -52,7 +54,7 @@ class EndpointCheck:
         self.steps: list[Step] = []
         self.progress = Progress(step=Phase.WAKE)
         self._endpoint = endpoint
-        self._server = _first_server(endpoint)
+        self._server: ServerAddress
         self._request = orjson.dumps(text)
         self._policy = policy
         self._say = say
@@ -71,6 +73,7 @@ class EndpointCheck:
 
         `lend` wakes it if it is asleep (`App.awake`); without it, nothing is woken.
         """
+        self._server = await _first_server(self._endpoint)
         network: Steps = {"DNS": self._dns, "TLS": self._tls}
         control: Steps = {"token": self._token, "state": partial(self._state, lend)}
         behind: Steps = {"health": self._health, "wire": self._wire, "latency": self._latency}
@@ -109,8 +112,13 @@ class EndpointCheck:
         return await _protocol(self._server)
 
     async def _token(self) -> str:
-        """Check the token with Hugging Face. Other servers do not validate a token before the request itself."""
+        """Check the token with Hugging Face, or what credentials of AWS may do.
+
+        Other servers do not validate a token before the request itself.
+        """
         endpoint = self._endpoint
+        if isinstance(endpoint, SageMakerEndpoint):
+            return await permissions_of(endpoint)
         if isinstance(endpoint, HuggingFaceEndpoint):
             async with management(endpoint) as (api, name):
                 self.name = f"{api.namespace}/{name}"
@@ -163,10 +171,15 @@ class EndpointCheck:
         if isinstance(endpoint, HuggingFaceSpaceEndpoint):
             async with endpoint.spaces() as spaces:
                 url = (await spaces.address(endpoint.space.partition("/")[2])).url
+        if isinstance(endpoint, SageMakerEndpoint):
+            async with endpoint.api() as sagemaker:
+                url = sagemaker.calls.access.url("sagemaker-runtime")
         server, where = ServerAddress.of(url), ""
         if server != self._server:
             where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
         if await control.answers():
+            if isinstance(endpoint, SageMakerEndpoint):
+                return f"the container answers{where}"
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
             raise EndpointFailed(control.status_text)
@@ -208,15 +221,18 @@ async def _protocol(server: ServerAddress) -> str:
 def _left_as_found(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint with settings that pause it only if the check woke it, even if runs always pause it."""
     match endpoint:
-        case HuggingFaceEndpoint() | HuggingFaceJobEndpoint() | HuggingFaceSpaceEndpoint():
+        case HuggingFaceEndpoint() | HuggingFaceJobEndpoint() | HuggingFaceSpaceEndpoint() | SageMakerEndpoint():
             return replace(endpoint, pause=Pause.IF_RESUMED)
         case CommandEndpoint():
             return replace(endpoint, leave=Pause.IF_RESUMED)
     return endpoint
 
 
-def _first_server(endpoint: Endpoint) -> ServerAddress:
-    """Return the server that is contacted first: Hugging Face's API, or the endpoint itself."""
+async def _first_server(endpoint: Endpoint) -> ServerAddress:
+    """Return the server that is contacted first: Hugging Face's or SageMaker's API, or the endpoint itself."""
+    if isinstance(endpoint, SageMakerEndpoint):
+        async with endpoint.api() as api:
+            return ServerAddress.of(api.calls.access.url("sagemaker"))
     if isinstance(endpoint, HuggingFaceEndpoint):
         return ServerAddress.of(api_url_of(endpoint.api_url))
     if isinstance(endpoint, HuggingFaceJobEndpoint | HuggingFaceSpaceEndpoint):

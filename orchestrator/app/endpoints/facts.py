@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.app.endpoints.lookup import address, management
+from orchestrator.app.endpoints.sagemaker import facts_of_sagemaker
 from orchestrator.domain.costs import bill
-from orchestrator.endpoints import HuggingFaceEndpoint, HuggingFaceJobEndpoint, HuggingFaceSpaceEndpoint
+from orchestrator.endpoints import (
+    HuggingFaceEndpoint,
+    HuggingFaceJobEndpoint,
+    HuggingFaceSpaceEndpoint,
+    SageMakerEndpoint,
+)
 from orchestrator.engine.awake.by_hand import absent, holders
 
 if TYPE_CHECKING:
@@ -31,6 +37,8 @@ async def facts_of(endpoint: Endpoint, store: Store) -> tuple[Facts, list[Holder
             facts = await _of_jobs(endpoint)
         case HuggingFaceSpaceEndpoint():
             facts = await _of_space(endpoint)
+        case SageMakerEndpoint():
+            facts = await facts_of_sagemaker(endpoint)
         case _:
             facts = await _of_others(endpoint)
     name = str(facts["endpoint"])

@@ -1,4 +1,4 @@
-"""Logs and metrics of endpoints: of a container at Hugging Face, of jobs, of a Space, or of a server here."""
+"""Logs and metrics of endpoints: at Hugging Face (containers, jobs, Spaces), at SageMaker, or on this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.app.endpoints.lookup import managed_by_hugging_face, management
+from orchestrator.app.endpoints.sagemaker import lines_of_sagemaker
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import (
@@ -20,6 +21,7 @@ from orchestrator.endpoints import (
     LocalEndpoint,
     LocalServer,
     RayEndpoint,
+    SageMakerEndpoint,
     named,
 )
 from orchestrator.endpoints.engines import Engine
@@ -70,7 +72,7 @@ def _log_here(name: str, wanted: LogRequest, declared: Collection[str]) -> Serve
 
 
 async def lines_of(endpoint: Endpoint, wanted: LogRequest) -> AsyncGenerator[str, None]:
-    """Yield the lines of an endpoint's log at Hugging Face. To stop early, close it (`aclosing`)."""
+    """Yield the lines of an endpoint's log at Hugging Face or at SageMaker. To stop early, close it (`aclosing`)."""
     if isinstance(endpoint, HuggingFaceJobEndpoint):
         async with endpoint.jobs() as jobs, aclosing(_lines_of_jobs(endpoint.name, jobs, wanted)) as lines:
             async for line in lines:
@@ -78,6 +80,12 @@ async def lines_of(endpoint: Endpoint, wanted: LogRequest) -> AsyncGenerator[str
         return
     if isinstance(endpoint, HuggingFaceSpaceEndpoint):
         async with endpoint.spaces() as spaces, aclosing(_lines_of_space(endpoint, spaces, wanted)) as lines:
+            async for line in lines:
+                yield line
+        return
+    if isinstance(endpoint, SageMakerEndpoint):
+        found = lines_of_sagemaker(endpoint, follow=wanted.follow, tail=wanted.tail, stream=wanted.replica)
+        async with aclosing(found) as lines:
             async for line in lines:
                 yield line
         return

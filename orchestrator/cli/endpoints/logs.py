@@ -25,7 +25,8 @@ Replica = Annotated[
     str | None,
     typer.Option(
         "--replica",
-        help="Only of this replica: its id, or for jobs and on this machine its number, from 1.",
+        help="Only of this replica: its id (at SageMaker its log stream), or for jobs and on this machine its number, "
+        "from 1.",
         metavar="ID",
     ),
 ]
@@ -39,7 +40,7 @@ def logs(
     tail: Tail = None,
     replica: Replica = None,
 ) -> None:
-    """Print the log of a Hugging Face endpoint's container, of its jobs, or of a server on this machine."""
+    """Print the log of an endpoint's container at Hugging Face or SageMaker, of its jobs, or of a server here."""
     wanted = LogRequest(follow, tail, replica)
     here = None if namespace else without_store(context, partial(_log_here, context.obj, name, wanted))
     if here is not None:
