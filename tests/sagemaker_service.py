@@ -97,7 +97,8 @@ class SageMakerService:
         self.expired = False  # the credentials are
         self.hangs = False  # no call is answered
         self.holds = False  # no request to a container is answered
-        self.container_fails: tuple[int, str] | None = None  # what every container answers
+        self.container_fails: tuple[int, str] | None = None  # what every container fails with
+        self.container_says: object = None  # what every container answers instead
         self.runtime_fails: Refused | None = None  # what every invocation is refused with
         self.dies_after: int | None = None  # so many requests to an endpoint
         self.log_begun = int(time.time() * 1000)
@@ -399,6 +400,8 @@ class SageMakerService:
             raise _from_container(400, '{"error": "there are no inputs"}')
         if self.container_fails is not None:
             raise _from_container(*self.container_fails)
+        if self.container_says is not None:
+            return self.container_says
         inputs = said["inputs"]
         texts = inputs if isinstance(inputs, list) else [inputs]
         endpoint.asked += texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,12 +19,7 @@ if TYPE_CHECKING:
 EXTRA = "SageMaker needs the package botocore: pip install 'batch-inference-orchestrator[aws]'"
 _NO_CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or sign in (`aws sso login`)"
 _NO_REGION = "set region= of the endpoint, AWS_REGION, or the region of the profile"
-_GENERAL = "AWS_ENDPOINT_URL"
-_SERVICES = {  # how botocore's list of hosts, AWS's variables for other servers, and signatures name them
-    "sagemaker": ("api.sagemaker", "SAGEMAKER", "sagemaker"),
-    "sagemaker-runtime": ("runtime.sagemaker", "SAGEMAKER_RUNTIME", "sagemaker"),
-    "logs": ("logs", "CLOUDWATCH_LOGS", "logs"),
-}
+_SERVICES = {"sagemaker": "sagemaker", "sagemaker-runtime": "sagemaker", "logs": "logs"}  # and how they are signed for
 
 
 class AwsAccess:
@@ -51,17 +47,19 @@ class AwsAccess:
             from botocore.session import Session
         except ImportError as error:
             raise UsageError(EXTRA) from error
+        logging.getLogger("botocore.auth").setLevel(logging.INFO)  # its debug lines hold the session token
         session = Session(profile=profile)
         try:
             region = region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
             credentials = session.get_credentials()
+            urls = {service: _url(session, service, region) for service in _SERVICES} if region and credentials else {}
         except exceptions.BotoCoreError as error:
             raise UsageError(f"the settings of AWS cannot be used: {_line(error)}") from error
         if not region:
             raise UsageError(f"there is no region for SageMaker: {_NO_REGION}")
         if credentials is None:
             raise UsageError(f"there are no AWS credentials: {_NO_CREDENTIALS}")
-        access = cls(region, credentials, {service: _url(session, service, region) for service in _SERVICES})
+        access = cls(region, credentials, urls)
         access._freeze()
         return access
 
@@ -78,7 +76,7 @@ class AwsAccess:
 
         request = AWSRequest(method, url, headers=dict(headers), data=content)
         frozen = await self._frozen()
-        SigV4Auth(frozen, _SERVICES[service][2], self.region).add_auth(request)
+        SigV4Auth(frozen, _SERVICES[service], self.region).add_auth(request)
         return dict(request.headers.items())
 
     def hidden_in(self, text: str) -> str:
@@ -107,23 +105,11 @@ class AwsAccess:
 
 
 def _url(session: Any, service: str, region: str) -> str:
-    """Return a service's base URL: the one in AWS's variables for it, or else its own."""
-    host, own, _ = _SERVICES[service]
-    variable = next((name for name in (f"{_GENERAL}_{own}", _GENERAL) if os.environ.get(name)), None)
-    if variable is None:
-        resolver = session.get_component("endpoint_resolver")
-        variants = {
-            f"use_{kind}_endpoint": bool(session.get_config_variable(f"use_{kind}_endpoint"))
-            for kind in ("fips", "dualstack")
-        }
-        found = resolver.construct_endpoint(host, region, **variants)
-        if found is None:
-            raise UsageError(f"AWS has no region {region!r}: {_NO_REGION}")
-        return f"https://{found['hostname']}"
-    given = os.environ[variable]
-    if not keeps_secrets(URL(given)):
-        raise UsageError(f"{variable} must be an https URL (http only on this machine), not {given!r}")
-    return given.rstrip("/")
+    """Return a service's base URL: the region's, or the one in the user's settings of AWS."""
+    url: str = session.create_client(service, region_name=region).meta.endpoint_url
+    if not keeps_secrets(URL(url)):
+        raise UsageError(f"AWS_ENDPOINT_URL must be an https URL (http only on this machine), not {url!r}")
+    return url.rstrip("/")
 
 
 def _line(error: Exception) -> str:

@@ -6,8 +6,10 @@ import re
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointRefused, EndpointSilent
 from orchestrator.domain.terms import Pause
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 TAG = "orchestrator-endpoint"  # of an endpoint that a run has created; its value is the endpoint's name in the ledger
 LOOK_EVERY = 5.0  # seconds; SageMaker throttles calls that describe
-SETTLING = 5.0  # seconds for which a creation whose answer was lost may still come into effect
+SETTLING = 5.0  # seconds for which a creation may come into effect after its process was killed, or its answer lost
 _CREATIONS = 3  # times that we try to create an endpoint for which the API gives no answer
 _STATES = {
     "InService": EndpointState.AWAKE,
@@ -38,7 +40,7 @@ _STATES = {
 }  # all others change by themselves: Creating, Updating, SystemUpdating, RollingBack, Deleting
 _AT_REST = {*_STATES, "OutOfService"}
 _REMEDIES = {  # what SageMaker says about a failure -> what to do about it
-    r"ping health check": "the container did not start: see `orchestrator endpoints logs`",
+    r"ping health check": "the container did not start: {logs} shows why",
     r"model data": "check the model's files in S3, and that the model's role may read them",
     r"pull|ECR|image": "check the model's image, and that the model's role may pull it",
     r"assume role|execution role": "check the role of the model",
@@ -114,6 +116,14 @@ class SageMakerControl(ABC):
         wire = for_batches(self._access.wire, policy.batch_size)
         return sagemaker_data(self._access.invocation, wire, policy)
 
+    def _described(self, status: str, reason: str) -> str:
+        """Return a status with the reason of a failure and what to do about it."""
+        if not reason:
+            return status
+        remedy = next((do for sign, do in _REMEDIES.items() if re.search(sign, reason, re.IGNORECASE)), None)
+        line = f"{status}: {' '.join(reason.split())}"
+        return f"{line} ({remedy.format(logs=typed('endpoints', 'logs', self.terms.endpoint))})" if remedy else line
+
     def _put_off(self, declined: Declined, status: str) -> None:
         """Pause once SageMaker allows it. Raises `EndpointSilent` if nothing is in progress that forbids it now."""
         if status in _AT_REST:
@@ -129,7 +139,7 @@ class EndpointControl(SageMakerControl):
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
-        self._unsure_until = 0.0  # on the monotonic clock: until then a creation may still come into effect
+        self._unsure_until = 0.0  # on the monotonic clock: until then a creation that was sent may come into effect
         self._foreign = False  # what has the name now is not what is to be paused
 
     async def state(self) -> EndpointState:
@@ -150,7 +160,7 @@ class EndpointControl(SageMakerControl):
         if self._foreign:
             self._said = "deleted; another endpoint has its name now, which no run created, and is left alone"
             return EndpointState.PAUSED
-        self._said = _status_text(shown.status, shown.reason)
+        self._said = self._described(shown.status, shown.reason)
         return _STATES.get(shown.status, EndpointState.STARTING)
 
     async def resume(self) -> None:
@@ -159,7 +169,7 @@ class EndpointControl(SageMakerControl):
         tags = {**self._access.tags, TAG: self.terms.endpoint}
         failure: EndpointSilent | None = None
         for _ in range(_CREATIONS):
-            self._unsure_until = float("inf")
+            self._unsure_until = inf
             try:
                 await self._api.create(self._name, self._access.config, tags)
             except EndpointSilent as lost:
@@ -180,9 +190,11 @@ class EndpointControl(SageMakerControl):
     async def pause(self, *, to_zero: bool = False) -> None:
         """Delete the endpoint. Does nothing if there is none, or if it is being deleted."""
         self._left, self._silent = True, None
-        if self._unsure_until == float("inf"):  # a creation was cut short
-            self._unsure_until = time.monotonic() + SETTLING
         shown = await self._api.endpoint(self._name)
+        cut_short = self._unsure_until == inf
+        killed = shown is None and not self._looked and not self._unsure_until  # perhaps: another process owes this
+        if cut_short or killed:
+            self._unsure_until = time.monotonic() + SETTLING
         self._foreign = self._pending = False
         if shown is None or shown.status == "Deleting" or not await self._may_delete(shown):
             return
@@ -193,7 +205,7 @@ class EndpointControl(SageMakerControl):
 
     async def _absent(self) -> EndpointState:
         if time.monotonic() < self._unsure_until:
-            self._said = "not there; a creation whose answer was lost may still come into effect"
+            self._said = "not there, but a creation whose answer was lost may still come into effect"
             return EndpointState.STARTING
         if not self._left and await self._api.config(self._access.config) is None:
             self._said = f"there is neither an endpoint nor an endpoint configuration {self._access.config}"
@@ -222,7 +234,7 @@ class EndpointControl(SageMakerControl):
         shown = await self._api.endpoint(self._name)
         if shown is not None and _STATES.get(shown.status) is EndpointState.FAILED:
             raise EndpointFailed(
-                f"endpoint {self.terms.endpoint} exists and is {_status_text(shown.status, shown.reason)}; delete it, "
+                f"endpoint {self.terms.endpoint} exists and is {self._described(shown.status, shown.reason)}; delete it, "
                 "then run the same command again"
             )
 
@@ -279,7 +291,7 @@ class ComponentControl(SageMakerControl):
             await self._check(found.endpoint, found.variant)
             self._looked = True
         copies = f"{found.copies} of {found.wanted} copies"
-        self._said = _status_text(f"{found.status}, {copies}", found.reason)
+        self._said = self._described(f"{found.status}, {copies}", found.reason)
         if found.status == "Failed":
             return EndpointState.FAILED
         if found.wanted == 0:
@@ -340,11 +352,3 @@ class ComponentControl(SageMakerControl):
                 return False
         self._said += f"; {part.instances} instances are not released yet"
         return True
-
-
-def _status_text(status: str, reason: str) -> str:
-    if not reason:
-        return status
-    remedy = next((do for sign, do in _REMEDIES.items() if re.search(sign, reason, re.IGNORECASE)), None)
-    line = " ".join(reason.split())
-    return f"{status}: {line}" + (f" ({remedy})" if remedy else "")
