@@ -233,10 +233,9 @@ class EndpointControl(SageMakerControl):
         """Look at an endpoint that was to be created and exists. Raises `EndpointFailed` if it has failed."""
         shown = await self._api.endpoint(self._name)
         if shown is not None and _STATES.get(shown.status) is EndpointState.FAILED:
-            raise EndpointFailed(
-                f"endpoint {self.terms.endpoint} exists and is {self._described(shown.status, shown.reason)}; delete it, "
-                "then run the same command again"
-            )
+            said = self._described(shown.status, shown.reason)
+            name = self.terms.endpoint
+            raise EndpointFailed(f"endpoint {name} exists and is {said}; delete it, then run the same command again")
 
     async def _may_delete(self, shown: EndpointDescription) -> bool:
         """Whether this is what is to be paused: a run has created it, or the terms are to pause always.

@@ -155,25 +155,7 @@ class EndpointCheck:
     async def _health(self) -> str:
         """Check that the data plane answers. If it is on another host, also check that host's name and encryption."""
         control, endpoint = self._control, self._endpoint
-        url, route = address(endpoint), str(getattr(endpoint, "health", None) or "")
-        if isinstance(endpoint, HuggingFaceEndpoint):
-            async with management(endpoint) as (api, name):
-                found = await api.get(name)
-            if found is None or found.url is None:
-                raise EndpointFailed("it has no URL yet")
-            url, route = found.url, found.health_route
-        if isinstance(endpoint, HuggingFaceJobEndpoint):
-            async with endpoint.jobs() as jobs:
-                urls = [address for job in await jobs.alive() for address in job.urls]
-            if not urls:
-                raise EndpointFailed("it has no URL yet")
-            url = urls[0]
-        if isinstance(endpoint, HuggingFaceSpaceEndpoint):
-            async with endpoint.spaces() as spaces:
-                url = (await spaces.address(endpoint.space.partition("/")[2])).url
-        if isinstance(endpoint, SageMakerEndpoint):
-            async with endpoint.api() as sagemaker:
-                url = sagemaker.calls.access.url("sagemaker-runtime")
+        url, route = await _behind(endpoint)
         server, where = ServerAddress.of(url), ""
         if server != self._server:
             where = f" at {server.host}, {(server.proxy or await server.addresses()) and await _protocol(server)}"
@@ -183,7 +165,8 @@ class EndpointCheck:
             return f"{f'GET {route} was answered 200' if route else 'it accepts connections'}{where}"
         if not isinstance(endpoint, HuggingFaceEndpoint):
             raise EndpointFailed(control.status_text)
-        answer = await said_to_get(url.rstrip("/") + route, api.calls.token.headers)
+        async with management(endpoint) as (api, _):
+            answer = await said_to_get(url.rstrip("/") + route, api.calls.token.headers)
         raise EndpointFailed(f"GET {route} was answered {api.calls.secrets.hidden_in(answer)}{where}")
 
     async def _wire(self) -> str:
@@ -206,6 +189,28 @@ async def as_it_speaks(endpoint: HttpEndpoint) -> HttpEndpoint:
     """Return the endpoint with a wire that its server supports, as far as is known without a request to the model."""
     models = await served_models(URL(endpoint.url), bearer(endpoint.token_env, endpoint.name))
     return replace(endpoint, wire=OpenAIChatWire(models[0])) if models else endpoint
+
+
+async def _behind(endpoint: Endpoint) -> tuple[str, str]:
+    """Return the URL of the data plane, and its health route. Raises `EndpointFailed` if it has no URL yet."""
+    url, route = address(endpoint), str(getattr(endpoint, "health", None) or "")
+    match endpoint:
+        case HuggingFaceEndpoint():
+            async with management(endpoint) as (api, name):
+                found = await api.get(name)
+            url, route = ("", "") if found is None else (found.url or "", found.health_route)
+        case HuggingFaceJobEndpoint():
+            async with endpoint.jobs() as jobs:
+                url = next((address for job in await jobs.alive() for address in job.urls), "")
+        case HuggingFaceSpaceEndpoint():
+            async with endpoint.spaces() as spaces:
+                url = (await spaces.address(endpoint.space.partition("/")[2])).url
+        case SageMakerEndpoint():
+            async with endpoint.api() as sagemaker:
+                url = sagemaker.calls.access.url("sagemaker-runtime")
+    if not url:
+        raise EndpointFailed("it has no URL yet")
+    return url, route
 
 
 async def _protocol(server: ServerAddress) -> str:

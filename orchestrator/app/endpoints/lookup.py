@@ -36,11 +36,11 @@ async def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint with this name in config.toml, the server at this URL, or else the Hugging Face endpoint.
 
-    `declared`: the names in config.toml. A name that runs have used for jobs or a Space at Hugging Face, or at SageMaker, means
-    these; spaces/OWNER/NAME is always a Space. Raises `UsageError` if the name is that of another kind, or of an
-    endpoint that runs have woken and only a job file declares. An endpoint that runs would create and delete again is
-    treated here like any other. `as_in_a_run`: it will be used as runs do, so it is what config.toml declares, even if it is awake
-    only while it is used.
+    `declared`: the names in config.toml. A name that runs have used for jobs or a Space at Hugging Face, or at
+    SageMaker, means these; spaces/OWNER/NAME is always a Space. Raises `UsageError` if the name is that of another
+    kind, or of an endpoint that runs have woken and only a job file declares. An endpoint that runs would create and
+    delete again is treated here like any other. `as_in_a_run`: it will be used as runs do, so it is what config.toml
+    declares, even if it is awake only while it is used.
     """
     if namespace is None and name not in declared and (kept := await store.windows.pause_with(name)) is not None:
         if kept.get("kind") in {"huggingface_job", "huggingface_space", "sagemaker"}:

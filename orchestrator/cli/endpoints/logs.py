@@ -40,7 +40,7 @@ def logs(
     tail: Tail = None,
     replica: Replica = None,
 ) -> None:
-    """Print the log of an endpoint's container at Hugging Face or SageMaker, of its jobs, or of a server here."""
+    """Print the log of a container at Hugging Face or SageMaker, of jobs, or of a server on this machine."""
     wanted = LogRequest(follow, tail, replica)
     here = None if namespace else without_store(context, partial(_log_here, context.obj, name, wanted))
     if here is not None:
