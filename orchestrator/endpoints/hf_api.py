@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
 from orchestrator.endpoints.hf_calls import Calls, Declined, as_object, as_stream, as_text
-from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description, price_in
+from orchestrator.endpoints.hf_hardware import price_in
+from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description
 from orchestrator.endpoints.hf_token import HF_TOKEN
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from orchestrator.endpoints.api_calls import ApiTimeouts
-    from orchestrator.endpoints.hf_spec import Hardware
+    from orchestrator.endpoints.hf_hardware import Hardware
 
 _CONFLICTS = 3  # times that a change is tried again because another one is still in progress
 
@@ -111,8 +112,9 @@ class Management:
 
     async def create(self, body: Mapping[str, Any]) -> Description:
         """Create an endpoint. If an earlier try of this call already created it, return that one."""
-        inside = body.get("model", {}).get("secrets", {})
-        self.calls.hide(*inside.values())
+        model = body.get("model", {})
+        password = model.get("image", {}).get("custom", {}).get("credentials", {}).get("password")
+        self.calls.hide(*model.get("secrets", {}).values(), *([password] if password else []))
         try:
             return await self.calls.call("POST", self._url(), self._described, body=body)
         except Declined as declined:

@@ -11,24 +11,15 @@ from typing import Any, Literal
 from yarl import URL
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints.hf_hardware import COMPUTE, Hardware, number_at, text_at, value_at
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 TIMER = range(15, 2881)  # minutes that the API accepts for the scale-to-zero timer
 Access = Literal["private", "authenticated", "public"]  # who may call an endpoint
 _ACCESS: tuple[Access, ...] = ("private", "authenticated", "public")
+_DIVIDED = {"tensorParallelSize": ("vLLM", "sGLang"), "dataParallelSize": ("vLLM",)}  # images with these settings
 _METRICS = ("pendingRequests", "hardwareUsage")
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """One kind of instance, as the price list names it."""
-
-    vendor: str
-    region: str
-    accelerator: str
-    instance_type: str
-    instance_size: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +49,10 @@ class EndpointSpec:
     `type`: "private" is for your account only, "authenticated" for anyone with an account.
     `scale_to_zero_timeout`: minutes, 15 to 2880; None means no timer.
     `scaling_metric`, `scaling_threshold`: when to add a replica: `pendingRequests` or `hardwareUsage`.
+    `registry_username`, `registry_password_env`: for the registry of an image of your own; the second one names the
+    variable here with the password.
+    `private_link_account_id`, `private_link_region`: the AWS account that reaches it by PrivateLink, and from where.
+    `domain`, `path`: where it answers, beside its own URL. `cache_http_responses`: whether its answers are kept.
     """
 
     repository: str
@@ -82,6 +77,13 @@ class EndpointSpec:
     secrets: Mapping[str, str] = field(default_factory=dict)
     type: Access = "private"
     tags: Sequence[str] = ()
+    registry_username: str | None = None
+    registry_password_env: str | None = None
+    private_link_account_id: str | None = None
+    private_link_region: str | None = None
+    domain: str | None = None
+    path: str | None = None
+    cache_http_responses: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replica <= self.max_replica or self.max_replica < 1:
@@ -95,6 +97,19 @@ class EndpointSpec:
             raise ValueError("scaling_metric and scaling_threshold go together")
         if self.scaling_metric not in {None, *_METRICS}:
             raise ValueError(f"scaling_metric must be one of {', '.join(_METRICS)}, not {self.scaling_metric!r}")
+        if self.registry_password_env is not None and self.registry_username is None:
+            raise ValueError("registry_password_env needs registry_username")
+        if self.registry_username is not None and "custom" not in _keyed(self.image):
+            raise ValueError("registry_username is for an image of your own: image={'url': ...}")
+        if (self.private_link_account_id is None) != (self.private_link_region is None):
+            raise ValueError("private_link_account_id and private_link_region go together")
+        check_route("path", self.path)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The names of the environment variables with its secrets, by what they are."""
+        password = self.registry_password_env
+        return self.secrets if password is None else {**self.secrets, "registry_password": password}
 
     @property
     def hardware(self) -> Hardware:
@@ -120,7 +135,7 @@ class EndpointSpec:
             "repository": self.repository,
             "revision": self.revision,
             "framework": self.framework,
-            "image": {"custom": dict(self.image)} if "url" in self.image else dict(self.image),
+            "image": self._image(),
         }
         more = {
             "task": self.task,
@@ -129,6 +144,7 @@ class EndpointSpec:
             "env": dict(self.env),
             "secrets": secret_values(self.secrets),
         }
+        private = {"accountId": self.private_link_account_id, "region": self.private_link_region}
         return {
             "name": name,
             "type": self.type,
@@ -141,14 +157,28 @@ class EndpointSpec:
             },
             "model": model | {key: value for key, value in more.items() if value},
             **({"tags": [*self.tags, *tags]} if self.tags or tags else {}),
+            **({"privateService": private} if self.private_link_account_id is not None else {}),
+            **_given(
+                route=_given(domain=self.domain, path=self.path) or None, cacheHttpResponses=self.cache_http_responses
+            ),
         }
+
+    def _image(self) -> dict[str, Any]:
+        image = _keyed(self.image)
+        if self.registry_username is None:
+            return image
+        credentials = {"username": self.registry_username}
+        if self.registry_password_env is not None:
+            credentials |= secret_values({"password": self.registry_password_env})
+        return {**image, "custom": {**image["custom"], "credentials": credentials}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointChanges:
     """New settings for an endpoint, as those of `EndpointSpec`. What is None or empty stays as it is.
 
-    `scale_to_zero_timeout`: 0 means no timer.
+    `scale_to_zero_timeout`: 0 means no timer. `tensor_parallel_size`, `data_parallel_size`: over how many accelerators
+    an engine divides one copy of the model, and how many copies it runs; they are settings of the image.
     """
 
     repository: str | None = None
@@ -170,9 +200,17 @@ class EndpointChanges:
     secrets: Mapping[str, str] = field(default_factory=dict)
     type: Access | None = None
     tags: Sequence[str] | None = None
+    tensor_parallel_size: int | None = None
+    data_parallel_size: int | None = None
+    domain: str | None = None
+    path: str | None = None
+    cache_http_responses: bool | None = None
 
-    def body(self) -> dict[str, Any]:
-        """Return the JSON that changes an endpoint; empty if nothing does. Raises `UsageError` as for creation."""
+    def body(self, present: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON that changes an endpoint. Raises `UsageError` as for creation.
+
+        `present`: the endpoint's image, which the API takes only as a whole.
+        """
         metric = self.scaling_metric
         scaling = _given(
             minReplica=self.min_replica,
@@ -192,13 +230,39 @@ class EndpointChanges:
             revision=self.revision,
             task=self.task,
             framework=self.framework,
-            image=self.image,
+            image=self._image(present),
             command=self.command,
             args=self.args,
             env=self.env or None,
             secrets=secret_values(self.secrets) or None,
         )
-        return _given(compute=compute or None, model=model or None, type=self.type, tags=self.tags)
+        return _given(
+            compute=compute or None,
+            model=model or None,
+            type=self.type,
+            tags=self.tags,
+            route=_given(domain=self.domain, path=self.path) or None,
+            cacheHttpResponses=self.cache_http_responses,
+        )
+
+    def _image(self, present: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the image to be sent: the new one, or the present one if only its sizes change."""
+        sizes = _given(tensorParallelSize=self.tensor_parallel_size, dataParallelSize=self.data_parallel_size)
+        if not sizes:
+            return None if self.image is None else _keyed(self.image)
+        image = _keyed(self.image or present)
+        engine = next(iter(image), "")
+        for size in sizes:
+            if engine not in _DIVIDED[size]:
+                raise UsageError(f"{size} is a setting of the images {' and '.join(_DIVIDED[size])}, not of {engine!r}")
+        if self.image is None and "credentials" in image[engine]:
+            raise UsageError("the image has credentials, which the API does not show whole: give the whole image, too")
+        return {engine: {**image[engine], **sizes}}
+
+
+def _keyed(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an image by its variant, as the API takes it; one that has only a URL is of your own."""
+    return {"custom": dict(image)} if "url" in image else dict(image)
 
 
 def _given(**values: object) -> dict[str, Any]:
@@ -226,34 +290,39 @@ class Description:
     @classmethod
     def read(cls, document: object) -> Description:
         """Read the API's JSON. Raises `ValueError` if it is not an endpoint."""
-        state, url = _at(document, "status", "state"), _at(document, "status", "url")
+        state, url = value_at(document, "status", "state"), value_at(document, "status", "url")
         if not isinstance(document, Mapping) or not isinstance(state, str):
             raise ValueError("there is no endpoint in it")
         if url is not None and (not isinstance(url, str) or URL(url).host is None):
             raise ValueError(f"its url is {url!r}")
-        hardware = (("provider", "vendor"), ("provider", "region"), *(("compute", key) for key in _COMPUTE))
+        hardware = (("provider", "vendor"), ("provider", "region"), *(("compute", key) for key in COMPUTE))
         tags = document.get("tags")
         return cls(
-            name=_text(document, "name"),
+            name=text_at(document, "name"),
             state=state,
-            message=" ".join(_text(document, "status", "message").split()),
+            message=" ".join(text_at(document, "status", "message").split()),
             url=url or None,
-            health_route=f"/{(_text(document, 'healthRoute') or 'health').lstrip('/')}",
-            ready=_number(document, "status", "readyReplica"),
-            target=_number(document, "status", "targetReplica"),
-            repository=_text(document, "model", "repository") or None,
+            health_route=f"/{(text_at(document, 'healthRoute') or 'health').lstrip('/')}",
+            ready=number_at(document, "status", "readyReplica"),
+            target=number_at(document, "status", "targetReplica"),
+            repository=text_at(document, "model", "repository") or None,
             scaling=Scaling(
-                _number(document, *_SCALING, "minReplica") or 0,
-                _number(document, *_SCALING, "maxReplica") or 1,
-                _number(document, *_SCALING, "scaleToZeroTimeout"),
+                number_at(document, *_SCALING, "minReplica") or 0,
+                number_at(document, *_SCALING, "maxReplica") or 1,
+                number_at(document, *_SCALING, "scaleToZeroTimeout"),
             ),
-            hardware=Hardware(*(_text(document, *keys) for keys in hardware)),
+            hardware=Hardware(*(text_at(document, *keys) for keys in hardware)),
             tags=tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
             document=document,
         )
 
+    @property
+    def image(self) -> Mapping[str, Any]:
+        """The container, by its variant."""
+        found = value_at(self.document, "model", "image")
+        return found if isinstance(found, Mapping) else {}
 
-_COMPUTE = ("accelerator", "instanceType", "instanceSize")
+
 _SCALING = ("compute", "scaling")
 
 
@@ -261,6 +330,12 @@ def check_timer(what: str, minutes: int | None) -> None:
     """Raise `ValueError` unless the API accepts this number of minutes for its timer. None means no timer."""
     if minutes is not None and (isinstance(minutes, bool) or minutes not in TIMER):
         raise ValueError(f"{what} must be {TIMER.start} to {TIMER.stop - 1} minutes, or None, not {minutes!r}")
+
+
+def check_route(what: str, route: str | None) -> None:
+    """Raise `ValueError` unless this is the path of a route, or None."""
+    if route is not None and not route.startswith("/"):
+        raise ValueError(f"{what} must begin with /, not {route!r}")
 
 
 def access(what: str, value: str) -> Access:
@@ -274,106 +349,6 @@ def access(what: str, value: str) -> Access:
             "'private' is for your account only"
         )
     raise ValueError(f"{what} must be one of {', '.join(_ACCESS)}, not {value!r}")
-
-
-def price_in(catalogue: object, wanted: Hardware) -> float | None:
-    """Return dollars per hour for one replica, from the answer of GET /provider, or None if it is not listed."""
-    for vendor, region, compute in _computes(catalogue):
-        hardware = Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE))
-        if hardware == wanted and (price := _amount(compute, "pricePerHour")) is not None:
-            return price
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """Hardware on offer for one replica of an endpoint. A field is None if the catalogue does not state it.
-
-    `architecture`: the vendor's name for the hardware. `gpu_memory_gb`: of all its accelerators together.
-    `most`, `used`: the accelerators of this kind that the account may use, and those that it is using.
-    """
-
-    hardware: Hardware
-    architecture: str
-    accelerators: int
-    memory_gb: float | None
-    gpu_memory_gb: float | None
-    price_per_hour: float | None
-    status: str
-    most: int | None
-    used: int | None
-
-    @property
-    def available(self) -> bool:
-        """Whether a replica is available now: the hardware is offered, and within the account's quota."""
-        room = self.most is None or self.most - (self.used or 0) >= self.accelerators
-        return self.status not in _NOT_OFFERED and room
-
-
-_NOT_OFFERED = {"not_available", "deprecated"}  # hardware with a status that we do not know is shown
-
-
-def offers_in(catalogue: object) -> tuple[Offer, ...]:
-    """Return the hardware in the answer of GET /provider, by vendor and region, smaller instances first."""
-    offers = [_offer(vendor, region, compute) for vendor, region, compute in _computes(catalogue)]
-    return tuple(sorted(offers, key=_sort_key))
-
-
-def _offer(vendor: str, region: str, compute: object) -> Offer:
-    return Offer(
-        hardware=Hardware(vendor, region, *(_text(compute, key) for key in _COMPUTE)),
-        architecture=_text(compute, "architecture"),
-        accelerators=_number(compute, "numAccelerators") or 0,
-        memory_gb=_amount(compute, "memoryGb"),
-        gpu_memory_gb=_amount(compute, "gpuMemoryGb"),
-        price_per_hour=_amount(compute, "pricePerHour"),
-        status=_text(compute, "status"),
-        most=_number(compute, "quota", "maxAccelerators"),
-        used=_number(compute, "quota", "usedAccelerators"),
-    )
-
-
-def _sort_key(offer: Offer) -> tuple[str, str, str, str, int, float]:
-    """Sort by number of accelerators and price within a type, because x16 sorts before x2 as text."""
-    hardware = offer.hardware
-    size = offer.accelerators, offer.price_per_hour or 0.0
-    return hardware.vendor, hardware.region, hardware.accelerator, hardware.instance_type, *size
-
-
-def _computes(catalogue: object) -> list[tuple[str, str, object]]:
-    return [
-        (_text(vendor, "name"), _text(region, "name"), compute)
-        for vendor in _items(catalogue, "vendors")
-        for region in _items(vendor, "regions")
-        for compute in _items(region, "computes")
-    ]
-
-
-def _items(document: object, key: str) -> list[object]:
-    items = _at(document, key)
-    return items if isinstance(items, list) else []
-
-
-def _at(document: object, *keys: str) -> object:
-    """Return the value under these nested keys, or None if there is none."""
-    for key in keys:
-        document = document.get(key) if isinstance(document, Mapping) else None
-    return document
-
-
-def _text(document: object, *keys: str) -> str:
-    value = _at(document, *keys)
-    return value if isinstance(value, str) else ""
-
-
-def _number(document: object, *keys: str) -> int | None:
-    value = _at(document, *keys)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _amount(document: object, *keys: str) -> float | None:
-    value = _at(document, *keys)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def secret_values(variables: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,8 @@ from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_f
 from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_calls import Declined
-from orchestrator.endpoints.hf_spec import Description, price_in
+from orchestrator.endpoints.hf_hardware import price_in
+from orchestrator.endpoints.hf_spec import Description
 from orchestrator.endpoints.hf_token import find_token
 from orchestrator.ports import Endpoint
 from orchestrator.wires.failures import from_platform_answer

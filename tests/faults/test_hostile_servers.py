@@ -27,7 +27,7 @@ from orchestrator.domain.report_json import as_json
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_spec import Hardware
+from orchestrator.endpoints.hf_hardware import Hardware
 from orchestrator.engine.asking.parse import stored
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.report import report_of

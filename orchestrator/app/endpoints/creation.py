@@ -36,7 +36,7 @@ async def create(
 
     `wait`: return once it answers; meanwhile, `say` gets its status.
     """
-    values = secret_values(spec.secrets)
+    values = secret_values(spec.variables)
     async with management(endpoint) as (api, name), endpoint.control() as control:
         price = await api.price(spec.hardware)
         found = await control.state()
@@ -54,11 +54,13 @@ async def update(
     endpoint: HuggingFaceEndpoint, changes: EndpointChanges, store: Store, say: Callable[[str], None], *, wait: bool
 ) -> Made:
     """Change an endpoint's settings. A running endpoint is restarted with them. `wait` and `say` as in `create`."""
-    body, values = changes.body(), secret_values(changes.secrets or {})
+    values = secret_values(changes.secrets)
     async with management(endpoint) as (api, name), endpoint.control() as control:
         found = await control.state()
-        if found is EndpointState.GONE:
+        present = await api.get(name)
+        if present is None:
             raise absent(f"{api.namespace}/{name}")
+        body = changes.body(present.image)
         with _hidden(values):
             description = await api.update(name, body)
         price = await api.price(description.hardware)

@@ -11,16 +11,17 @@ from orchestrator.app.endpoints.facts import job_facts, space_facts
 from orchestrator.domain.errors import EndpointRefused, OrchestratorError, UsageError
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_calls import Declined
+from orchestrator.endpoints.hf_hardware import offers_in
 from orchestrator.endpoints.hf_jobs_api import Jobs
 from orchestrator.endpoints.hf_space import OF_SPACES
 from orchestrator.endpoints.hf_spaces_api import Spaces
-from orchestrator.endpoints.hf_spec import offers_in
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.endpoints.hf_spec import Description, Offer
+    from orchestrator.endpoints.hf_hardware import Offer
+    from orchestrator.endpoints.hf_spec import Description
 
 EVERY_NAMESPACE = "*"  # the account and its organizations
 _PRICES = 10.0  # seconds to wait for the price list

@@ -49,6 +49,13 @@ def create(
     secret: options.Secrets = None,
     type_: Annotated[str, options.TYPE] = "private",
     tag: options.Tags = None,
+    registry_username: options.RegistryUsername = None,
+    registry_password_env: options.RegistryPassword = None,
+    private_link_account_id: options.PrivateLinkAccount = None,
+    private_link_region: options.PrivateLinkRegion = None,
+    domain: options.Domain = None,
+    path: options.Path = None,
+    cache_http_responses: options.Cache = None,
     wait: Wait = False,
     json: AsJson = False,
 ) -> None:
@@ -78,6 +85,13 @@ def create(
                 secrets=options.secrets(secret or ()),
                 type=options.who_may_call(type_),
                 tags=tag or (),
+                registry_username=registry_username,
+                registry_password_env=registry_password_env,
+                private_link_account_id=private_link_account_id,
+                private_link_region=private_link_region,
+                domain=domain,
+                path=path,
+                cache_http_responses=cache_http_responses,
             )
 
     async def act(endpoint: Endpoint, app: App) -> Made:

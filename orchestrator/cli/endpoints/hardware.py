@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -16,10 +16,7 @@ from orchestrator.cli.endpoints.list import price_words
 from orchestrator.cli.endpoints.which import Namespace
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import Terminal, say
-from orchestrator.endpoints.hf_spec import Offer
-
-if TYPE_CHECKING:
-    pass
+from orchestrator.endpoints.hf_hardware import Offer
 
 _COLUMNS = ("vendor", "region", "accelerator", "instance type", "size", "memory", "on the GPU", "per hour", "quota")
 

@@ -14,12 +14,13 @@ from orchestrator.cli.command import print_json, without_store
 from orchestrator.cli.endpoints.which import NAMESPACE
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
-from orchestrator.endpoints.hf_spec import price_in
+from orchestrator.endpoints.hf_hardware import price_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.endpoints.hf_spec import Description, Hardware
+    from orchestrator.endpoints.hf_hardware import Hardware
+    from orchestrator.endpoints.hf_spec import Description
 
 Namespaces = Annotated[
     str | None,

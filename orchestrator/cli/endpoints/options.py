@@ -77,6 +77,43 @@ Secrets = Annotated[
     ),
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")]
+RegistryUsername = Annotated[
+    str | None, typer.Option("--registry-username", help="The user at the registry of an image of your own.")
+]
+RegistryPassword = Annotated[
+    str | None,
+    typer.Option(
+        "--registry-password-env",
+        help="The environment variable with that user's password or token.",
+        metavar="VARIABLE",
+    ),
+]
+PrivateLinkAccount = Annotated[
+    str | None,
+    typer.Option("--private-link-account-id", help="The AWS account that reaches it by PrivateLink.", metavar="ID"),
+]
+PrivateLinkRegion = Annotated[
+    str | None, typer.Option("--private-link-region", help="The AWS region of that entry point.", metavar="REGION")
+]
+Domain = Annotated[str | None, typer.Option("--domain", help="A domain of yours at which it answers, too.")]
+Path = Annotated[str | None, typer.Option("--path", help="A path at which it answers, too.", metavar="/PATH")]
+Cache = Annotated[
+    bool | None,
+    typer.Option(
+        "--cache-http-responses/--no-cache-http-responses",
+        help="Whether the service keeps answers and sends them again.",
+    ),
+]
+TensorParallelSize = Annotated[
+    int | None,
+    typer.Option(
+        "--tensor-parallel-size", min=1, help="Accelerators for one copy of the model (vLLM, SGLang).", metavar="N"
+    ),
+]
+DataParallelSize = Annotated[
+    int | None,
+    typer.Option("--data-parallel-size", min=1, help="Copies of the model, one per accelerator (vLLM).", metavar="N"),
+]
 
 
 def image(option: str) -> Mapping[str, object]:

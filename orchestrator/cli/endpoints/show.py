@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,11 +14,8 @@ from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import say
 from orchestrator.domain.phrases import duration, money
-from orchestrator.endpoints.hf_spec import Hardware
+from orchestrator.endpoints.hf_hardware import Hardware
 from orchestrator.engine.awake.by_hand import held_by
-
-if TYPE_CHECKING:
-    pass
 
 
 def show(context: typer.Context, name: Name, namespace: Namespace = None, json: AsJson = False) -> None:

@@ -15,7 +15,7 @@ from orchestrator.cli.endpoints.resume import Wait, tell
 from orchestrator.cli.endpoints.which import Name, Namespace, with_endpoint
 from orchestrator.cli.options import AsJson
 from orchestrator.domain.errors import UsageError
-from orchestrator.endpoints.hf_spec import EndpointChanges, check_timer
+from orchestrator.endpoints.hf_spec import EndpointChanges, check_route, check_timer
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -46,6 +46,11 @@ def update(
     secret: options.Secrets = None,
     type_: Annotated[str | None, options.TYPE] = None,
     tag: options.Tags = None,
+    tensor_parallel_size: options.TensorParallelSize = None,
+    data_parallel_size: options.DataParallelSize = None,
+    domain: options.Domain = None,
+    path: options.Path = None,
+    cache_http_responses: options.Cache = None,
     wait: Wait = False,
     json: AsJson = False,
 ) -> None:
@@ -60,6 +65,7 @@ def update(
             raise UsageError("--scaling-metric and --scaling-threshold must be given together")
         with options.usable():
             check_timer("--scale-to-zero-timeout", scale_to_zero_timeout or None)
+            check_route("--path", path)
         changes = EndpointChanges(
             repository=repository,
             revision=revision,
@@ -80,8 +86,13 @@ def update(
             env=options.pairs("--env", env or ()),
             type=options.who_may_call(type_) if type_ else None,
             tags=tag,
+            tensor_parallel_size=tensor_parallel_size,
+            data_parallel_size=data_parallel_size,
+            domain=domain,
+            path=path,
+            cache_http_responses=cache_http_responses,
         )
-        if not changes.body():
+        if changes == EndpointChanges():
             raise UsageError("there is nothing to change: give an option, see `orchestrator endpoints update --help`")
         return await creation.update(managed, changes, app.store, tell, wait=wait)
 
