@@ -11,9 +11,11 @@ import os
 import subprocess
 import sys
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # by default, Ray's workers give way to everything else on the machine
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # its name notwithstanding: everything stays on 127.0.0.1
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default, Ray's workers give way to everything else on the machine
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its name notwithstanding: everything stays on 127.0.0.1
+}
 
 try:
     from ray.cluster_utils import Cluster
