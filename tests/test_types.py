@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any, assert_type
 
 from orchestrator import (
-    Backoff, Cron, Job, Policy, Result, RunSummary, Webhook, Weighted, __version__, arun, connect, run
+    Ask, Backoff, Conversation, Cron, Job, Policy, RequestFailed, Result, RunSummary, Webhook, Weighted, __version__,
+    arun, connect, run
 )
 from orchestrator.endpoints import HttpEndpoint, HuggingFaceEndpoint, LocalEndpoint, Vllm, named
 from orchestrator.ports import Source
@@ -58,6 +59,27 @@ job = Job(
     schedule=Cron("30 22 * * *", tz="Europe/Paris"),
     on_failure=Webhook("https://chat.example.com/hook"),
     on_finish=["notify-send", "done"],
+)
+async def weather(city: str) -> dict[str, float]:
+    return {city: 20.0}
+
+
+async def rollout(row: Mapping[str, str], ask: Ask) -> dict[str, object]:
+    votes = [ask.soon({"inputs": row["text"]}, to="judge", step="vote") for _ in range(3)]
+    talk = ask.conversation(system="be brief", tools=[weather], temperature=0)
+    assert_type(talk, Conversation)
+    assert_type(await ask.call(weather, "Paris"), dict[str, float])
+    try:
+        return {"said": await talk.say("hello", deadline=5), "votes": [await vote for vote in votes]}
+    except RequestFailed as failure:
+        return {"failed": f"{failure.kind} {failure.status}"}
+
+
+rolls = Job(
+    "rolls",
+    JsonlSource("in.jsonl"),
+    {"writer": HttpEndpoint("http://a/"), "judge": [Vllm("model"), Weighted(HttpEndpoint("http://b/"), 2)]},
+    rollout=rollout,
 )
 others = [
     Job("chat", JsonlSource("in.jsonl", id="id"), named("acme"), CsvSink("out.csv"), request=lambda row: row["text"]),
