@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator.endpoints.local import LocalControl
+from orchestrator.endpoints.local_control import LocalControl
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.replica import Replica
 from orchestrator.endpoints.worker_place import UnixPlace

@@ -5,43 +5,34 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import aiohttp
 import anyio
 import anyio.to_thread
 
 from orchestrator.domain.batching import Limits
-from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.environment import HUB, without_secrets
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.vector_dtype import AUTO, CHOSEN, auto_dtype, chosen_before
-from orchestrator.domain.worker import CANNOT_SERVE
 from orchestrator.endpoints import local_imports
 from orchestrator.endpoints.devices import Seat, cores, cpu_flags, only_cpu, seats
-from orchestrator.endpoints.last_words import ending, reason
-from orchestrator.endpoints.local_data import LocalData
+from orchestrator.endpoints.local_control import LocalControl, WorkerStart
 from orchestrator.endpoints.local_imports import OwnModule, find_module
 from orchestrator.endpoints.local_model import HANDLER, LocalModel, find_model, fingerprint
 from orchestrator.endpoints.member_group import MemberGroup
 from orchestrator.endpoints.server_log import ServerLog
-from orchestrator.endpoints.vitals_files import vitals_file
 from orchestrator.endpoints.worker_place import UnixPlace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from anyio.abc import Process
-
     from orchestrator.domain.policy import Policy
-    from orchestrator.domain.terms import Terms
     from orchestrator.endpoints.worker_place import WorkerPlace
 
 _BATCH = 32  # inputs in one request, unless the policy says otherwise
@@ -49,10 +40,6 @@ _BATCH_OF_QUICK = 128  # the worker groups inputs of similar length: more inputs
 _BATCH_TO_TUNE = 512  # the same on an accelerator, which has room for more than 128 inputs in one call
 _QUICK = frozenset({"feature-extraction", "fill-mask", "text-classification", "token-classification"})
 _LABELS = frozenset({"text-classification", "sentiment-analysis"})
-_GRACE = 5.0  # seconds for a health check, and from SIGTERM to SIGKILL
-_EXIT_WAIT = 1.0  # seconds that we wait for a worker that broke a connection to end
-_DEADLINE = 30.0  # seconds within which a killed process is gone, unless the kernel hangs
-_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +197,42 @@ class LocalEndpoint:
             **({"imports": imports} if imports else {}),
         }
 
+    def worker(self, place: WorkerPlace) -> LocalControl:
+        """Return the control plane of one worker, which is reached at this place."""
+        return LocalControl(
+            WorkerStart(
+                name=self.name,
+                model=self.model,
+                log=self.log(),
+                command=partial(_command, self),
+                environment=partial(environment, self),
+                install_timeout=self.install_timeout if self.install_requirements else None,
+                parameters=self.parameters,
+                limits=partial(self.limits, shared=self.seat is not None),
+                bare=self.bare,
+            ),
+            place,
+        )
+
+    def limits(self, info: Mapping[str, object], policy: Policy, *, shared: bool) -> Limits:
+        """Return how many inputs one request may carry.
+
+        `info`: what the worker's health route says. `shared`: several workers share the items.
+        """
+        task, declared = self.task, info.get("max_batch_size")
+        usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
+        if policy.batch_size == "auto" and task in _QUICK and not str(info.get("device", "cpu")).startswith("cpu"):
+            usual = _BATCH_TO_TUNE
+        # several workers share smaller batches more evenly, and a handler does not group inputs by length
+        neighbours = shared or self.local_model.has_handler
+        return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=neighbours)
+
     @asynccontextmanager
     async def control(self) -> AsyncIterator[LocalControl | MemberGroup[LocalControl]]:
         """Create a private folder for the workers' sockets. The workers and the folder are gone when the block ends."""
         workers = await anyio.to_thread.run_sync(self.workers)
         folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp))  # mode 0700: no other user can send requests
-        controls = [
-            LocalControl(worker, UnixPlace(str(folder / f"socket{number}"))) for number, worker in enumerate(workers)
-        ]
+        controls = [worker.worker(UnixPlace(str(folder / f"socket{number}"))) for number, worker in enumerate(workers)]
         control = controls[0] if len(controls) == 1 else MemberGroup(controls)
         try:
             yield control
@@ -235,184 +250,6 @@ def _copied(endpoint: LocalEndpoint, **fields: object) -> LocalEndpoint:
     for name, value in fields.items():
         object.__setattr__(copied, name, value)
     return copied
-
-
-class LocalControl:
-    """The control plane of one worker process."""
-
-    terms: Terms | None = None  # the worker always ends with us
-    look_every = 0.1
-
-    def __init__(self, endpoint: LocalEndpoint, place: WorkerPlace) -> None:
-        self.endpoint = endpoint
-        self.name = endpoint.name
-        self._place = place
-        self._log = endpoint.log()
-        self._log_since = 0  # where this worker's output begins
-        self._vitals = vitals_file(endpoint.name, os.getpid())  # the worker writes it
-        self._process: Process | None = None
-        self._was_awake = False
-        self._listens = False  # once it listens, its requirements are installed
-        self._install_by = 0.0
-        self._failure: str | None = None
-        self.info: Mapping[str, object] = {}  # what the worker's health route says about the model
-
-    @property
-    def status_text(self) -> str:
-        """What the worker is doing, or why it ended while loading."""
-        if self._failure is not None:
-            return self._failure
-        if self._process is None:
-            return "no worker is running"
-        if self._was_awake:
-            return "awake"
-        return "installing requirements" if self.installing else "loading the model"
-
-    @property
-    def installing(self) -> bool:
-        """Whether the worker may still be installing its requirements."""
-        return self.endpoint.install_requirements and self._process is not None and not self._listens
-
-    @property
-    def runs(self) -> bool:
-        """Whether the worker's process is running."""
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id, or None if there is no worker."""
-        return None if self._process is None else self._process.pid
-
-    async def resume(self) -> None:
-        """Start the worker unless it is running."""
-        if await self.state() in {EndpointState.STARTING, EndpointState.AWAKE}:
-            return
-        with anyio.CancelScope(shield=True):  # an interrupted start could leave a process behind
-            await self.pause()  # a worker that died may have left something behind
-            log, self._log_since = await anyio.to_thread.run_sync(self._log.begin, f"worker for {self.endpoint.model}")
-            try:
-                command = await anyio.to_thread.run_sync(
-                    _command, self.endpoint, self._vitals
-                )  # it reads /proc/cpuinfo
-                with self._place.opened() as (arguments, descriptors):
-                    self._process = await anyio.open_process(
-                        [*command, *arguments],
-                        stdin=subprocess.PIPE,  # the worker's lifeline: our side closes however we end
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env={**environment(self.endpoint), **self._place.environment},
-                        start_new_session=True,  # Ctrl-C must not reach the worker, which answers until we end it
-                        pass_fds=descriptors,
-                    )
-            finally:
-                os.close(log)
-        self._install_by = anyio.current_time() + self.endpoint.install_timeout
-
-    async def state(self) -> EndpointState:
-        """Check the process and its health route. FAILED means that it ended while loading."""
-        if self._process is None:
-            return EndpointState.PAUSED
-        if self._process.returncode is not None:
-            if self._was_awake:
-                return EndpointState.PAUSED
-            self._failure = self._failure or await self._last_words(self._process.returncode)
-            return EndpointState.FAILED
-        if self.installing and anyio.current_time() > self._install_by:
-            await self.kill()  # this also ends the installer
-            self._failure = (
-                f"its requirements were not installed within {self.endpoint.install_timeout:g} s: "
-                "give them more time with install_timeout"
-            )
-            return EndpointState.FAILED
-        try:
-            async with self._place.session(_GRACE) as session, session.get("/health") as response:
-                self._listens = True
-                if response.status == _OK and not self._was_awake:
-                    self.info = await response.json()
-                    self._was_awake = True
-        except TimeoutError:  # alive, but too busy to answer
-            pass
-        except aiohttp.ClientError:
-            if self._was_awake:  # it no longer listens, though the process may not have ended yet
-                return EndpointState.PAUSED
-        return EndpointState.AWAKE if self._was_awake else EndpointState.STARTING
-
-    async def price(self) -> None:
-        """Return None: no price is published."""
-
-    async def answers(self) -> bool:
-        """Whether the worker has loaded its model."""
-        return await self.state() is EndpointState.AWAKE
-
-    async def pause(self, *, to_zero: bool = False) -> None:
-        """End the worker and confirm that it is gone."""
-        if self._process is None:
-            return
-        process = self._process
-        with anyio.CancelScope(shield=True), anyio.fail_after(_DEADLINE):
-            with anyio.move_on_after(_GRACE):
-                await _end(process, signal.SIGTERM)
-            await _end(process, signal.SIGKILL)
-            if process.stdin is not None:
-                await process.stdin.aclose()
-            await anyio.Path(self._vitals).unlink(missing_ok=True)
-        self._process, self._failure = None, None
-        self._was_awake = self._listens = False
-
-    @asynccontextmanager
-    async def connect(self, policy: Policy) -> AsyncIterator[LocalData]:
-        """Open the data plane. `policy.timeout` applies to each request, including its wait for the one before it."""
-        endpoint = self.endpoint
-        # several workers share smaller batches more evenly
-        limits = limits_of(endpoint, self.info, policy, shared=endpoint.seat is not None)
-        async with self._place.session(policy.timeout) as session:
-            yield LocalData(session, self, policy, limits, endpoint.parameters, bare=endpoint.bare)
-
-    async def kill(self) -> None:
-        """Kill the worker, for example because it hangs."""
-        if self._process is not None:
-            await _end(self._process, signal.SIGKILL)
-
-    async def how_it_ended(self) -> str:
-        """Say how a worker that broke a connection ended, with the last line of its log."""
-        process = self._process
-        if process is None:
-            return "is gone"
-        with anyio.move_on_after(_EXIT_WAIT):
-            await process.wait()
-        if process.returncode is None:
-            return "broke the connection"
-        why = reason(await anyio.to_thread.run_sync(self._log.tail, self._log_since))
-        return f"{ending(process.returncode)}; its last words: {why}"
-
-    async def _last_words(self, code: int) -> str:
-        log = await anyio.to_thread.run_sync(self._log.tail, self._log_since)
-        last = log.rstrip().rpartition("\n")[2]
-        if last.startswith(CANNOT_SERVE):
-            return last.removeprefix(CANNOT_SERVE)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        memory = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"the worker {how}{memory} while loading the model; its last words: {last or 'none'}"
-
-
-def limits_of(endpoint: LocalEndpoint, info: Mapping[str, object], policy: Policy, *, shared: bool) -> Limits:
-    """Return how many inputs one request may carry.
-
-    `info`: what the worker's health route says. `shared`: several workers share the items.
-    """
-    task, declared = endpoint.task, info.get("max_batch_size")
-    usual = declared if isinstance(declared, int) else _BATCH_OF_QUICK if task in _QUICK else _BATCH
-    if policy.batch_size == "auto" and task in _QUICK and not str(info.get("device", "cpu")).startswith("cpu"):
-        usual = _BATCH_TO_TUNE
-    similar = shared or endpoint.local_model.has_handler  # a handler does not group inputs by length
-    return Limits(policy.batch_size if isinstance(policy.batch_size, int) else usual, neighbours=similar)
-
-
-async def _end(process: Process, how: signal.Signals) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):  # it has just ended by itself
-            process.send_signal(how)
-        await process.wait()
 
 
 def _command(endpoint: LocalEndpoint, vitals: Path) -> list[str]:

@@ -15,7 +15,8 @@ from anyio import to_thread
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints.devices import Seat
-from orchestrator.endpoints.local import LocalControl, LocalEndpoint
+from orchestrator.endpoints.local import LocalEndpoint
+from orchestrator.endpoints.local_control import LocalControl
 from orchestrator.endpoints.replica import SUPERVISOR, Replica, program
 from orchestrator.endpoints.vitals_files import vitals_file
 from orchestrator.endpoints.worker_place import PortPlace
@@ -88,7 +89,7 @@ class Keeper:
             # a name of its own on each node: nodes may share the folder of logs
             own_seat = Seat(seat, server.device, None, server.threads or 1)
             server = replace(server, seat=own_seat).computing_in(worker.dtype)
-            self._control = LocalControl(server, self._place)
+            self._control = server.worker(self._place)
             self._vitals = vitals_file(server.name, os.getpid())
         else:
             server = replace(at(server, host), name=f"{server.name}@{seat}")

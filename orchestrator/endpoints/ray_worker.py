@@ -19,7 +19,7 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, UsageError
 from orchestrator.endpoints.http import data_plane
-from orchestrator.endpoints.local import LocalEndpoint, limits_of
+from orchestrator.endpoints.local import LocalEndpoint
 from orchestrator.endpoints.local_data import LocalData
 from orchestrator.endpoints.ray_cluster import PlaceLost
 from orchestrator.endpoints.reach import why_silent
@@ -165,7 +165,7 @@ class RayWorker:
         """Open the data plane at the address that the process has now."""
         server, url = self._worker.server, str(self._seen.get("url"))
         if isinstance(server, LocalEndpoint):
-            limits = limits_of(server, self._seen["info"], policy, shared=self._shared)
+            limits = server.limits(self._seen["info"], policy, shared=self._shared)
             async with session_at(url, self._worker.token, policy.timeout) as session:
                 data = LocalData(session, self, policy, limits, server.parameters, bare=server.bare, elsewhere=True)
                 yield RayData(self, data)

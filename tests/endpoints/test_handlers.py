@@ -21,7 +21,7 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointLost, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import LocalEndpoint
-from orchestrator.endpoints.local import LocalControl
+from orchestrator.endpoints.local_control import LocalControl
 from tests.commands import DEADLINE
 from tests.handlers import answers, awake, endpoint_of, handler, last_words, written
 

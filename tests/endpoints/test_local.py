@@ -27,7 +27,7 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed, UsageError
 from orchestrator.domain.policy import Policy
-from orchestrator.endpoints.local import LocalControl, LocalEndpoint
+from orchestrator.endpoints.local import LocalEndpoint
 from orchestrator.ports import Endpoint
 from tests import tiny_models
 from tests.commands import DEADLINE, Workplace, rows
@@ -35,6 +35,8 @@ from tests.members import place_of, worker_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from orchestrator.endpoints.local_control import LocalControl
 
 pytestmark = pytest.mark.unmeasured
 

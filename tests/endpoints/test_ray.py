@@ -28,7 +28,6 @@ from orchestrator.endpoints import (
     Vllm,
     endpoint_from,
 )
-from orchestrator.endpoints.local import LocalControl
 from orchestrator.endpoints.local_data import LocalData
 from orchestrator.endpoints.ray_keeper import at
 from orchestrator.endpoints.ray_worker import RayWorker
@@ -42,6 +41,8 @@ from tests.handlers import endpoint_of, handler
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from orchestrator.endpoints.local_control import LocalControl
 
 STATE = ["true"]
 
@@ -146,7 +147,7 @@ async def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.Monkey
 @asynccontextmanager
 async def listening(model: Path, token: str) -> AsyncIterator[tuple[LocalControl, PortPlace]]:
     place = PortPlace("127.0.0.1", token)
-    control = LocalControl(await endpoint_of(model), place)
+    control = (await endpoint_of(model)).worker(place)
     try:
         await control.resume()
         with anyio.fail_after(DEADLINE):
