@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from shutil import which
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from anyio import fail_after, sleep, to_thread
@@ -46,6 +46,22 @@ _HIDE = """(hidden) => {
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
 _AXE = files("axe_playwright_python").joinpath("axe.min.js")
+# Runs axe-core, and returns each violation as text. Of rows that are made alike, the first three are looked at: what
+# contrasts take grows with the square of the elements.
+_VIOLATIONS = """async (options) => {
+  const shape = (row) => [row, ...row.querySelectorAll("*")].map((one) => one.tagName + one.className).join();
+  const seen = {};
+  const alike = [...document.querySelectorAll("tbody tr")].filter((row) => {
+    seen[shape(row)] = (seen[shape(row)] ?? 0) + 1;
+    return seen[shape(row)] > 3;
+  });
+  const found = await axe.run({ exclude: alike }, { resultTypes: ["violations"], ...options });
+  return found.violations.flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.html}`));
+}"""
+_OF_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
+_NOT_OF_COLOURS = {"rules": {rule: {"enabled": False} for rule in _OF_COLOURS["runOnly"]}}
+NARROW, WIDE = 360, 1200
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 @dataclass
@@ -71,15 +87,19 @@ class Tab:
     async def hide(self, *, hidden: bool) -> None:
         await self.page.evaluate(_HIDE, hidden)
 
-    async def violations(self) -> list[str]:
-        """Return what axe-core finds wrong with the page's accessibility."""
+    async def shortcomings(self) -> list[str]:
+        """Return what axe-core finds wrong with the page on any screen, and where it can be scrolled sideways."""
+        found = list[str]()
         await self.page.evaluate(await to_thread.run_sync(_AXE.read_text))
-        found: dict[str, Any] = await self.page.evaluate("axe.run()")
-        return [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
-
-    async def wider_than_its_window(self) -> bool:
-        """Whether the page can be scrolled sideways."""
-        return bool(await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+        for width in (NARROW, WIDE):
+            await self.page.set_viewport_size({"width": width, "height": 900})
+            for scheme in SCHEMES:
+                await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # colours change at once
+                found += [f"{width}, {scheme}: {one}" for one in await self.page.evaluate(_VIOLATIONS, _OF_COLOURS)]
+            found += [f"{width}: {one}" for one in await self.page.evaluate(_VIOLATIONS, _NOT_OF_COLOURS)]
+            if await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found.append(f"{width}: wider than its window")
+        return found
 
 
 @asynccontextmanager
@@ -96,11 +116,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def signed_in(
-    chromium: Browser, server: HttpServer, *, width: int = 1200, scheme: Literal["light", "dark"] = "light"
-) -> AsyncIterator[BrowserContext]:
+async def signed_in(chromium: Browser, server: HttpServer, *, width: int = WIDE) -> AsyncIterator[BrowserContext]:
     """Yield a browser of its own, which has opened the server's page with its token."""
-    context = await chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = await chromium.new_context(viewport={"width": width, "height": 900})
     context.set_default_timeout(DEADLINE * 1000)
     try:
         await context.add_init_script(_SHIFTS)
