@@ -146,7 +146,8 @@ async def test_a_row_that_asks_for_a_list_gets_one_in_the_earlier_format_too(
     plain = await anyio.to_thread.run_sync(lambda: replace(classifier, parameters={}))
     assert (plain.earlier_beginning, classifier.earlier_beginning) == ('{"label":', None)
     await wake(shared)
-    monkeypatch.setattr(shared, "endpoint", plain.as_earlier())  # parameters go with each request
+    earlier = plain.as_earlier().worker(place_of(shared))
+    monkeypatch.setattr(shared, "_start", earlier._start)  # parameters go with each request
     async with shared.connect(Policy()) as model:
         bare, listed = await model.ask([b'"one"', b'{"inputs":"one","parameters":{"top_k":1}}'])
     assert listed == [bare]
