@@ -11,17 +11,28 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 
-# the modules that nearly every command imports sooner or later
+# the modules that nearly every command, or every run, imports sooner or later
 import alembic.command
 import anyio._backends._asyncio
+import pydantic.type_adapter
+import sqlalchemy.dialects.sqlite.aiosqlite
 import typer.main
 import typer.rich_utils
 import uvloop
 
+import orchestrator.app.wiring
 import orchestrator.cli.app
+import orchestrator.engine.daemon.owed_notifications
+import orchestrator.engine.run.run_job
+import orchestrator.hooks.webhook
 import orchestrator.server
+import orchestrator.store.tables
 from orchestrator.domain import failpoints
+from orchestrator.sinks import CsvSink, JsonlSink
+from orchestrator.sources import CsvSource, IterableSource, JsonlSource
+from orchestrator.store import Store
 
 _NUMBER = 4  # bytes
 
@@ -84,6 +95,8 @@ def _become(out: int, err: int, *, arguments: list[str], env: dict[str, str], cw
 
 
 if __name__ == "__main__":
+    for part in Store.__annotations__:
+        import_module(f"orchestrator.store.{part}")
     if "coverage" in sys.modules and (measurement := sys.modules["coverage"].Coverage.current()):
         measurement.save()  # once: anything unsaved by now would be saved again by each child
     # Each child would build all commands, which takes longer than most of them run.
