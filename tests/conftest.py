@@ -9,6 +9,7 @@ import psutil
 import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 
@@ -52,6 +53,16 @@ def children_of_unmeasured_tests_measure_no_coverage(
     if request.node.get_closest_marker("unmeasured"):
         for name in coverage_settings():
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def untraced_tests_measure_no_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
+    measurement = Coverage.current() if request.node.get_closest_marker("untraced") else None
+    if measurement is not None:
+        measurement.stop()
+    yield
+    if measurement is not None:
+        measurement.start()
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ def auto(name: str, seed: int) -> tuple[Run, int]:
     return simulate(SHAPES[name], limiter, seed), limiter.best
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("name", "ratio"),
     [
@@ -287,6 +288,7 @@ _EVENTS = st.lists(
 )
 
 
+@pytest.mark.untraced
 @settings(max_examples=100)
 @given(_EVENTS, st.integers(0, 300), st.integers(1, 20), st.integers(0, 200))
 def test_the_limit_stays_within_its_bounds(
@@ -330,6 +332,7 @@ def test_without_answers_the_limit_does_not_grow(events: list[tuple[str, float, 
         assert limiter.limit <= before
 
 
+@pytest.mark.untraced
 @settings(max_examples=20)
 @given(st.floats(0.02, 100), st.floats(0, 0.6), st.integers(1, 100), st.integers(0, 1000))
 def test_for_any_latency_and_knee_the_limit_keeps_the_server_busy(

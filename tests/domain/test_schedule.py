@@ -86,6 +86,7 @@ def changes(zone: str, year: int) -> list[float]:
 # -- which moments are slots ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize(("zone", "year"), ZONES)
 def test_every_moment_until_the_next_slot_says_the_same_next_slot(zone: str, year: int, expression: str) -> None:
@@ -105,6 +106,7 @@ def test_every_moment_until_the_next_slot_says_the_same_next_slot(zone: str, yea
             moment, found = found, next_after(cron, found)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize(("zone", "year"), ZONES)
 def test_slots_match_the_rule_applied_to_every_minute(zone: str, year: int, expression: str) -> None:
@@ -150,6 +152,7 @@ def by_looking(cron: Cron, begin: float, end: float) -> list[float]:
     return found
 
 
+@pytest.mark.untraced
 @given(
     st.sampled_from(ZONES),
     st.sampled_from(EXPRESSIONS),
