@@ -742,6 +742,34 @@ def test_update_changes_only_the_named_settings(cli: EndpointCli) -> None:
     assert after["model"]["image"] == {"llamacpp": {"url": "ghcr.io/x:1"}}
 
 
+def test_routes_credentials_private_link_and_caching_can_be_set(cli: EndpointCli) -> None:
+    options = [
+        *("--image", "custom=ghcr.io/acme/x:1", "--registry-username", "ann", "--registry-password-env", "MY_KEY"),
+        *("--private-link-account", "123", "--private-link-region", "eu-west-1", "--domain", "m.acme.example"),
+        *("--path", "/m", "--cache-http-responses", "yes"),
+    ]
+    ended = cli.run("create", "acme/new", "--repository", "org/m", *HARDWARE, *options, MY_KEY=SECRET)
+    assert (ended.code, SECRET in ended.out + ended.err) == (0, False)
+    spec = cli.spec("new")
+    assert spec["model"]["image"]["custom"]["credentials"] == {"username": "ann", "password": SECRET}
+    assert spec["privateService"] == {"accountId": "123", "region": "eu-west-1"}
+    assert (spec["route"], spec["cacheHttpResponses"]) == ({"domain": "m.acme.example", "path": "/m"}, True)
+    assert cli.run("update", "acme/new", "--path", "/n", "--cache-http-responses", "no").code == 0
+    spec = cli.spec("new")
+    assert (spec["route"], spec["cacheHttpResponses"]) == ({"domain": "m.acme.example", "path": "/n"}, False)
+    assert "--path must begin with /" in cli.run("update", "acme/new", "--path", "n").line
+
+
+def test_sizes_of_parallelism_change_only_these_settings_of_the_image(cli: EndpointCli) -> None:
+    cli.service.add("e", model={"image": {"vLLM": {"url": "vllm/vllm-openai:1", "maxNumSeqs": 8}}})
+    assert cli.run("update", "acme/e", "--tensor-parallel-size", "4").code == 0
+    image = {"vLLM": {"url": "vllm/vllm-openai:1", "maxNumSeqs": 8, "tensorParallelSize": 4}}
+    assert cli.spec("e")["model"]["image"] == image
+    cli.service.add("t", model={"image": {"tei": {"url": "u"}}})
+    ended = cli.run("update", "acme/t", "--tensor-parallel-size", "4")
+    assert (ended.code, "is a setting of the images vLLM and sGLang, not of 'tei'" in ended.line) == (2, True)
+
+
 def test_update_names_the_successor_of_a_retired_instance_type(cli: EndpointCli) -> None:
     ended = cli.run("update", "acme/e", "--type", "protected")
     assert ended.code == 2

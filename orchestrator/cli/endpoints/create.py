@@ -91,7 +91,7 @@ def create(
                 private_link_region=private_link_region,
                 domain=domain,
                 path=path,
-                cache_http_responses=cache_http_responses,
+                cache_http_responses=options.yes_or_no(cache_http_responses),
             )
 
     async def act(endpoint: Endpoint, app: App) -> Made:

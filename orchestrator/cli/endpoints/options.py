@@ -90,7 +90,7 @@ RegistryPassword = Annotated[
 ]
 PrivateLinkAccount = Annotated[
     str | None,
-    typer.Option("--private-link-account-id", help="The AWS account that reaches it by PrivateLink.", metavar="ID"),
+    typer.Option("--private-link-account", help="The AWS account that reaches it by PrivateLink.", metavar="ID"),
 ]
 PrivateLinkRegion = Annotated[
     str | None, typer.Option("--private-link-region", help="The AWS region of that entry point.", metavar="REGION")
@@ -98,10 +98,11 @@ PrivateLinkRegion = Annotated[
 Domain = Annotated[str | None, typer.Option("--domain", help="A domain of yours at which it answers, too.")]
 Path = Annotated[str | None, typer.Option("--path", help="A path at which it answers, too.", metavar="/PATH")]
 Cache = Annotated[
-    bool | None,
+    Literal["yes", "no"] | None,
     typer.Option(
-        "--cache-http-responses/--no-cache-http-responses",
-        help="Whether the service keeps answers and sends them again.",
+        "--cache-http-responses",
+        help="Whether the service keeps answers and sends them again: yes or no.",
+        metavar="yes|no",
     ),
 ]
 TensorParallelSize = Annotated[
@@ -157,6 +158,11 @@ def who_may_call(given: str) -> Access:
     """Return the value of --type. Raises `UsageError`, which lists the valid values."""
     with usable():
         return access("--type", given)
+
+
+def yes_or_no(given: Literal["yes", "no"] | None) -> bool | None:
+    """Return whether the option was given with yes; None if it was not given."""
+    return None if given is None else given == "yes"
 
 
 @contextmanager

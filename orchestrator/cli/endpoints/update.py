@@ -90,7 +90,7 @@ def update(
             data_parallel_size=data_parallel_size,
             domain=domain,
             path=path,
-            cache_http_responses=cache_http_responses,
+            cache_http_responses=options.yes_or_no(cache_http_responses),
         )
         if changes == EndpointChanges():
             raise UsageError("there is nothing to change: give an option, see `orchestrator endpoints update --help`")
