@@ -67,6 +67,7 @@ def compare(ledger: Path, server: LoadServer, name: str, seconds: float, argumen
 
 def stall(ledger: Path, server: LoadServer, name: str, arguments: Sequence[str]) -> None:
     """Print a row: the percentiles of a load test during which the server stalls."""
+    server.taken()
     process, answered = bench(ledger, server, "--for", "10s", *arguments), 0
     while (answered := answered + len(server.taken())) < 10:
         time.sleep(0.1)

@@ -87,7 +87,7 @@ class LoadFigures:
     """What happened under one load. Rates are of what was answered while requests were sent, for `seconds`.
 
     `late`: from the planned arrival until sending, of an open loop. `goodput`: requests a second that met the
-    objectives; None without any. Otherwise as in `LoadTally`.
+    objectives, of those answered; None without any. Otherwise as in `LoadTally`.
     """
 
     load: str
@@ -178,7 +178,7 @@ def figures_of(
         tally.mean_in_flight,
         tally.most_in_flight,
         verdicts,
-        rate(in_time),
+        in_time * answered.requests / seconds / tally.answered if in_time and tally.answered else in_time,
         client_of(loop, latency),
     )
 

@@ -112,7 +112,9 @@ def _verdict(verdict: Verdict) -> str:
 
 def _client(client: Client) -> str:
     used = f"event loop {seconds(client.late)} late (99 %), {client.cpu:.2f} cores used"
-    return f"{used}; not the limit" if client.limit is None else f"the client was the limit: {client.limit}; {used}"
+    if client.limit is None:
+        return f"{used}; not the limit"
+    return f"the client was the limit: {client.limit}; {client.cpu:.2f} cores used"
 
 
 def _server(server: ServerSide) -> str:

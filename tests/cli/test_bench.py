@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.commands import rows, until
+from tests.endpoints.test_local_server import PROGRAM
 from tests.load_server import LoadServer, load_server, percentile
 
 if TYPE_CHECKING:
@@ -179,6 +180,19 @@ def test_tokens_are_counted_if_the_server_reports_them(workplace: Workplace, ser
     figures = ended.json["figures"]
     assert figures["tokens_in_per_second"] == pytest.approx(figures["tokens_out_per_second"])
     assert figures["tokens_in_per_second"] > figures["requests_per_second"]
+
+
+def test_a_server_on_this_machine_is_started_with_its_replicas_and_ended(workplace: Workplace) -> None:
+    config = workplace.folder / "config.toml"
+    config.write_text(
+        f"[endpoints.mine]\nkind = 'local_server'\nreplicas = 2\nhealth = '/health'\ncommand = {[*PROGRAM]!r}\n"
+    )
+    arguments = ("mine", "--concurrency", "4", "--for", "1s", "--json")
+    ended = workplace.run("endpoints", "bench", *arguments, env={"ORCHESTRATOR_CONFIG": str(config)})
+    assert ended.code == 0, ended.err
+    assert ended.json["figures"]["statuses"] == {"200": ended.json["figures"]["answered"]}
+    assert ended.json["figures"]["most_in_flight"] == 4
+    assert ended.json["cost"] is None
 
 
 def test_the_figures_are_printed_as_a_table(workplace: Workplace, server: InferenceServer) -> None:
