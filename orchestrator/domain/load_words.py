@@ -39,10 +39,10 @@ def figure_words(figures: LoadFigures) -> Words:
     words = [("requests", ", ".join([f"{figures.sent:,} sent", f"{figures.answered:,} answered", *parts]))]
     if figures.late is not None:
         words.append(("arrivals", _arrivals(figures)))
-        words.append(("latency from arrival", _percentiles(figures.from_arrival)))
-        words.append(("latency from sending", _percentiles(figures.from_sending)))
+        words.append(("latency from arrival", _percentiles(figures.from_arrival, figures)))
+        words.append(("latency from sending", _percentiles(figures.from_sending, figures)))
     else:
-        words.append(("latency", _percentiles(figures.from_sending)))
+        words.append(("latency", _percentiles(figures.from_sending, figures)))
     words.append(("throughput", _throughput(figures)))
     words.append(("in flight", f"{figures.mean_in_flight:.3g} on average, {figures.most_in_flight:,} at most"))
     if figures.statuses:
@@ -86,9 +86,9 @@ def _arrivals(figures: LoadFigures) -> str:
     return said
 
 
-def _percentiles(found: Percentiles | None) -> str:
+def _percentiles(found: Percentiles | None, figures: LoadFigures) -> str:
     if found is None:
-        return "nothing was answered"
+        return "unknown: the step was shorter than an answer takes" if figures.answered else "nothing was answered"
     named = [("p50", found.p50), ("p90", found.p90), ("p95", found.p95), ("p99", found.p99), ("longest", found.longest)]
     return ", ".join(f"{name} {seconds(figure)}" for name, figure in named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -52,28 +53,28 @@ async def show_lines(
     while True:
         await anyio.sleep(_EVERY_LINE)
         figures = None if shown.figures is None else shown.figures()
-        console.print(progress_line(progress, ()) if figures is None else _line(figures, whole, progress))
+        console.print(progress_line(progress, ()) if figures is None else _line(figures, shown.began, whole, progress))
 
 
 def _view(shown: LoadProgress, whole: float, progress: Progress) -> RenderableType:
     if shown.figures is None:
         return " · ".join(filter(None, [str(progress.phase), news(progress)]))
     figures = shown.figures()
-    parts: list[RenderableType] = [_head(figures, whole, progress)]
+    parts: list[RenderableType] = [_head(figures, shown.began, whole, progress)]
     parts += [_steps(shown.steps)] if shown.steps else []
     return Group(*parts, _table(figure_words(figures)))
 
 
-def _head(figures: LoadFigures, whole: float, progress: Progress) -> str:
-    where = f"{figures.load}: {duration(figures.seconds)} of {duration(whole)}"
+def _head(figures: LoadFigures, began: float, whole: float, progress: Progress) -> str:
+    where = f"{figures.load}: {duration(time.monotonic() - began)} of {duration(whole)}"
     return " · ".join(filter(None, [where, news(progress)]))
 
 
-def _line(figures: LoadFigures, whole: float, progress: Progress) -> str:
+def _line(figures: LoadFigures, began: float, whole: float, progress: Progress) -> str:
     latency = figures.from_arrival
     said = f"{figures.answered:,} answered, {figures.failed:,} failed, {rate(figures.requests_per_second)}/s"
     said += f", p50 {seconds(latency.p50)}, p99 {seconds(latency.p99)}" if latency is not None else ""
-    return f"{_head(figures, whole, progress)} · {said}"
+    return f"{_head(figures, began, whole, progress)} · {said}"
 
 
 def _table(words: Words) -> Table:

@@ -73,9 +73,13 @@ class LoadRequest:
 
 @dataclass(slots=True)
 class LoadProgress:
-    """A load test as it goes on, for whoever shows it. `figures`: returns those of now; None until it sends."""
+    """A load test as it goes on, for whoever shows it. `figures`: returns those of now; None until it sends.
+
+    `began`: when it began to send, on the monotonic clock.
+    """
 
     figures: Callable[[], LoadFigures] | None = None
+    began: float = 0.0
     steps: list[LoadFigures] = field(default_factory=list)  # those of a sweep that are over
 
 
@@ -209,7 +213,7 @@ class _Measurement:
         began_at, now = time.time(), time.monotonic()
         sender.course = course = LoadCourse(now, asked.seconds)
         self._begin(now)
-        self._shown.figures = self.figures
+        self._shown.figures, self._shown.began = self.figures, now
         async with task_group() as watchers:
             watchers.start_soon(self._watch_loop)
             watchers.start_soon(self._watch_server)
