@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
 from coverage import Coverage
+from coverage.exceptions import CoverageWarning
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 
@@ -62,7 +64,9 @@ def untraced_tests_measure_no_coverage(request: pytest.FixtureRequest) -> Iterat
         measurement.stop()
     yield
     if measurement is not None:
-        measurement.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)  # our modules are imported already
+            measurement.start()
 
 
 @pytest.fixture(autouse=True)
