@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.domain.batching import Limits
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.endpoint import EndpointState
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.events import RunEvent
@@ -385,6 +386,16 @@ class ChecksRequests(Protocol):
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
         """Return why this request (JSON) would be refused without being sent; None if it would be sent."""
+        ...
+
+
+@runtime_checkable
+class PricedByUse(Protocol):
+    """An endpoint that may charge by the request or by the token, whether it is awake or not."""
+
+    @property
+    def use_price(self) -> UsePrice | None:
+        """The price, as the user has set it; None if it charges nothing that we know of."""
         ...
 
 

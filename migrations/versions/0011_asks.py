@@ -1,4 +1,4 @@
-"""What rollouts ask, and the totals of it by run; requests by HTTP status in readings.
+"""What rollouts ask, and the totals of it by run; requests by HTTP status in readings; charges by use.
 
 Revision: 0011, after 0010
 """
@@ -62,3 +62,20 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "charge",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("day", sa.REAL(), nullable=False),
+        sa.Column("at", sa.REAL(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("tokens_in", sa.Integer(), nullable=False),
+        sa.Column("tokens_out", sa.Integer(), nullable=False),
+        sa.Column("dollars", sa.REAL(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_charge")),
+        sa.UniqueConstraint("run_id", "endpoint", "day", name=op.f("uq_charge_run_id_endpoint_day")),
+        sqlite_strict=True,
+    )
+    op.create_index(op.f("ix_charge_at"), "charge", ["at"])

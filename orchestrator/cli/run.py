@@ -110,6 +110,7 @@ def _as_json(report: RunResult, code: ExitCode) -> dict[str, object]:
         "traffic": asdict(report.traffic),
         "shared": report.shared,
         "awake": [_stay_as_json(stay, report.settled) for stay in report.session_costs],
+        "charges": {name: asdict(charge) for name, charge in report.charges.items()},
         "out": dict(report.out),
         "swept": [asdict(swept) for swept in report.swept],
         "output": report.run.output,

@@ -17,6 +17,7 @@ from orchestrator.domain.traffic import traffic_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.charges import Charge
     from orchestrator.domain.run import Cause, Run, Tokens
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.engine.run.session import SessionCost
@@ -40,10 +41,7 @@ def report_lines(report: RunResult) -> None:
         STDERR.print(line, style="yellow")
     for stay in report.session_costs:
         _show_stay(stay, report.settled, several=len(report.session_costs) > 1)
-    for name, why in report.out.items():
-        STDERR.print(f"endpoint {name} was given up during the run: {why}", style="yellow")
-    for swept in report.swept:
-        STDERR.print(f"swept: {swept.proof or swept.failure}")
+    _show_endpoints(report)
     if counts.discarded and not counts.completed:
         kept = report.manifest.get("kept_from_run")
         output = "the output has no rows" if kept is None else f"the output of run {kept} is kept"
@@ -51,6 +49,15 @@ def report_lines(report: RunResult) -> None:
     if counts.discarded:
         show_causes(report.causes)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
+
+
+def _show_endpoints(report: RunResult) -> None:
+    for name, charge in report.charges.items():
+        STDERR.print(charge_line(name, charge))
+    for name, why in report.out.items():
+        STDERR.print(f"endpoint {name} was given up during the run: {why}", style="yellow")
+    for swept in report.swept:
+        STDERR.print(f"swept: {swept.proof or swept.failure}")
 
 
 def _output_words(run: Run) -> str:
@@ -79,6 +86,12 @@ def _show_stay(stay: SessionCost, settled: int, *, several: bool) -> None:
         STDERR.print(f"{whose}cost unknown: set price_per_hour= on the endpoint")
     if stay.billed is not None:
         STDERR.print(f"{whose}{billed_words(stay.billed.seconds, stay.billed.dollars)}")
+
+
+def charge_line(endpoint: str, charge: Charge) -> str:
+    """Return for example `https://... charged $0.0210 for 42 requests, 8,400 tokens in, 2,100 out`."""
+    line = f"{endpoint} charged {money(charge.dollars)} for {count(round(charge.requests), 'request')}"
+    return f"{line}, {charge.tokens_in:,.0f} tokens in, {charge.tokens_out:,.0f} out" if charge.tokens_in else line
 
 
 def token_line(tokens: Tokens) -> str:

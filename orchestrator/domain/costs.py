@@ -25,7 +25,7 @@ class Receipt:
     """One use of a window by one run. `billed_from` and `billed_to` are the window's, `spent` is the run's.
 
     `billed_seconds`, `billed_dollars`: what the provider bills for the window, for all servers together; None if it
-    does not say. Then the time and the price count.
+    does not say. Then the time and the price count. What is charged by use has dollars, and a window of no length.
     """
 
     endpoint: str
@@ -53,7 +53,8 @@ class Receipt:
         if self.billed_dollars is None or self.billed_to is None:
             return cost_of(seconds, self.price_per_hour)
         whole = self.billed_to - self.billed_from
-        return self.billed_dollars * (seconds / whole if whole > 0 else 1.0)
+        within = since <= self.billed_to <= until
+        return self.billed_dollars * (seconds / whole if whole > 0 else float(within))
 
 
 @dataclass(frozen=True, slots=True)

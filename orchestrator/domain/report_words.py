@@ -211,12 +211,13 @@ def pace_line(run: RunReport) -> str:
 
 
 def cost_line(run: RunReport) -> str:
-    """Return the run's cost; "" if it woke no billed endpoint."""
+    """Return the run's cost; "" if it used no endpoint that costs anything that we know of."""
     if run.cost is None:
         return ""
     each = run.figures.cost_per_1000
     thousand = "" if each is None else f", {money(each)} per 1,000 items"
-    return f"cost {money(run.cost.dollars)} for {duration(run.cost.seconds)} awake{thousand}"
+    awake = f" for {duration(run.cost.seconds)} awake" if run.cost.seconds else ""
+    return f"cost {money(run.cost.dollars)}{awake}{thousand}"
 
 
 def failure_line(failure: Failure) -> str:

@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
+from orchestrator.domain.charges import use_price
 from orchestrator.domain.errors import (
     EndpointLost,
     EndpointRefused,
@@ -42,6 +43,7 @@ from orchestrator.wires.wire import JSON_TYPE, AnswersElsewhere, Body
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.http_client import HttpClient
     from orchestrator.ports import Again
@@ -66,6 +68,8 @@ class HttpEndpoint:
     identifies the model, less any query parameter that is named like a key (`key`, `api_key`, `token`, `sig`, `code`
     ...), which is never stored.
     `health`: a path or URL that answers 200 once the server is ready. Without it, accepting a connection is enough.
+    `price_per_request`, `price_per_million_tokens`: dollars that it charges: for an answered request, and for a million
+    tokens of requests and of answers, as a pair. Costs and budgets then count it, and it may get the tail of a run.
     """
 
     url: str
@@ -77,8 +81,11 @@ class HttpEndpoint:
     model: str | None = None
     health: str | None = None
     startup_timeout: float = 300.0
+    price_per_request: float | None = None
+    price_per_million_tokens: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        use_price(self.price_per_request, self.price_per_million_tokens)
         check_url(self.url)
         object.__setattr__(self, "headers", usable_headers(self.headers))
         if self.wire is not None and (self.parameters or self.lists is not None):
@@ -94,6 +101,11 @@ class HttpEndpoint:
     def identity(self, policy: Policy) -> Mapping[str, object]:
         """Return the model (or the URL, without a key in its query) and the wire."""
         return {"kind": "http", "model": self.model or without_keys(self.url), **self._wire(policy).identity}
+
+    @property
+    def use_price(self) -> UsePrice | None:
+        """What it charges for answers."""
+        return use_price(self.price_per_request, self.price_per_million_tokens)
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
         """Return why the wire cannot send this request, or None if it can."""

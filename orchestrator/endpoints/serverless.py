@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
+from orchestrator.domain.charges import use_price
 from orchestrator.domain.secrets import usable_headers
 from orchestrator.endpoints.foreign import ForeignControl
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
@@ -19,6 +20,7 @@ from orchestrator.wires.reask import refusal_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Wire
@@ -35,6 +37,8 @@ class ServerlessEndpoint:
     `parameters`: sent with every request. `wire`: replaces the route's usual wire, and has its own parameters.
     `bill_to`: the organization that pays.
     `token_env`: as in `HuggingFaceEndpoint`.
+    `price_per_request`, `price_per_million_tokens`: dollars that it charges: for an answered request, and for a million
+    tokens of requests and of answers, as a pair. Costs and budgets then count it, and it may get the tail of a run.
     """
 
     model: str
@@ -47,8 +51,11 @@ class ServerlessEndpoint:
     bill_to: str | None = None
     base_url: str = "https://router.huggingface.co"
     startup_timeout: float = 300.0
+    price_per_request: float | None = None
+    price_per_million_tokens: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        use_price(self.price_per_request, self.price_per_million_tokens)
         check_url(self.base_url)
         if self.bill_to is not None:
             object.__setattr__(
@@ -81,6 +88,11 @@ class ServerlessEndpoint:
         """Return the model, task, route and wire."""
         about = {"kind": "serverless", "model": self.model, "task": self.task, "route": self.route}
         return {**about, **self._wire(policy).identity}
+
+    @property
+    def use_price(self) -> UsePrice | None:
+        """What it charges for answers."""
+        return use_price(self.price_per_request, self.price_per_million_tokens)
 
     async def unsendable(self, request: bytes, policy: Policy) -> RequestFailed | None:
         """Return why the wire cannot send this request, or None if it can."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.domain import events
+from orchestrator.domain.charges import Charge
 from orchestrator.domain.events import Phase
 from orchestrator.domain.latency_histogram import LatencyHistogram
 from orchestrator.domain.phrases import count
@@ -114,6 +115,8 @@ class Progress:
     commits: int = 0
     commit_seconds: float = 0.0
     counted: dict[TotalKey, float] = field(default_factory=dict)
+    charges: dict[str, Charge] = field(default_factory=dict)  # by endpoint, if it charges by use
+    charged: dict[str, Charge] = field(default_factory=dict)  # what the ledger has of these
     tokens_in: int | None = None  # None until a server has reported tokens
     tokens_out: int | None = None
     note: str = ""
@@ -226,6 +229,15 @@ class Progress:
             self.tokens_in = (self.tokens_in or 0) + outcome.tokens_in
         if outcome.tokens_out is not None:
             self.tokens_out = (self.tokens_out or 0) + outcome.tokens_out
+
+    def charge(self, endpoint: str, charge: Charge) -> None:
+        """Add what an endpoint charges for an answer."""
+        self.charges[endpoint] = self.charges.get(endpoint, Charge()) + charge
+
+    def uncharged(self) -> dict[str, Charge]:
+        """Return the charges that the ledger does not have yet, by endpoint."""
+        new = {name: charge - self.charged.get(name, Charge()) for name, charge in self.charges.items()}
+        return {name: charge for name, charge in new.items() if charge.requests}
 
     def uncounted(self) -> dict[TotalKey, float]:
         """Return what the ledger's running totals do not have yet."""

@@ -170,6 +170,7 @@ AND p.id NOT IN (
 """
 _DROP_PROCESSES = ("DELETE FROM process WHERE id IN (SELECT value FROM json_each(:keys))",)
 _DROP_TUNING = "DELETE FROM tuning WHERE shape IN (SELECT shape FROM tuning WHERE at < :moment LIMIT :rows)"
+_DROP_CHARGES = "DELETE FROM charge WHERE id IN (SELECT id FROM charge WHERE at < :moment LIMIT :rows)"
 _DROP_BROKEN = "DELETE FROM broken_file WHERE path IN (SELECT path FROM broken_file WHERE at < :moment LIMIT :rows)"
 _DONE_BY = "SELECT at FROM upkeep WHERE what = :what"
 # a mark from the future is one of a clock that has gone back since
@@ -195,6 +196,7 @@ async def retain(store: Store, keep_seconds: float, now: float) -> Pruned:
     others += await pruning.slots(now, keep_seconds)
     others += await pruning.listed(_WINDOWS, _DROP_WINDOWS, now - max(keep_seconds, COSTS_FOR), first=KEEP_COSTS)
     others += await pruning.plain(_DROP_TUNING, now - max(keep_seconds, COSTS_FOR))
+    others += await pruning.plain(_DROP_CHARGES, now - max(keep_seconds, COSTS_FOR))
     others += await pruning.plain(_DROP_BROKEN, moment)
     others += await pruning.listed(_BATCHES, _DROP_BATCHES, moment)
     others += await pruning.plain(_DROP_UPLOADS, moment)

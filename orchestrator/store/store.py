@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.store.attempts import Attempts
     from orchestrator.store.batches import Batches
     from orchestrator.store.canaries import Canaries
+    from orchestrator.store.charges import Charges
     from orchestrator.store.delivered_items import DeliveredItems
     from orchestrator.store.estimates import Estimates
     from orchestrator.store.files import Files
@@ -55,6 +56,7 @@ class Store:
     asks: Asks
     reuse: Reuse
     canaries: Canaries
+    charges: Charges
     delivered_items: DeliveredItems
     estimates: Estimates
     windows: Windows

@@ -399,6 +399,25 @@ ask_total = Table(
     sqlite_with_rowid=False,
 )
 
+# What a run was charged in a day (UTC) for answers that are paid by the request or the token. `at`: for the latest one.
+charge = Table(
+    "charge",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, nullable=False),  # no foreign key: costs outlive a pruned run
+    Column("job", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("day", REAL, nullable=False),
+    Column("at", REAL, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("tokens_in", Integer, nullable=False),
+    Column("tokens_out", Integer, nullable=False),
+    Column("dollars", REAL, nullable=False),
+    UniqueConstraint("run_id", "endpoint", "day"),
+    Index(None, "at"),
+    sqlite_strict=True,
+)
+
 # When recurring maintenance was last done.
 upkeep = Table(
     "upkeep",

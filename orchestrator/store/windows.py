@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from orchestrator.domain.costs import Receipt
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.terms import Pause, Spent
+from orchestrator.store.charges import receipts_of_charges
 from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 
 if TYPE_CHECKING:
@@ -348,20 +349,23 @@ class Windows:
     # -- what it cost -------------------------------------------------------------------------------------------------
 
     async def receipts(self, since: float = 0.0, endpoint: str | None = None) -> list[Receipt]:
-        """Every use of every window opened since then, oldest first."""
+        """Every use of every window opened since then, oldest first, and what was charged by use."""
         where = "w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint)"
-        return await self._receipts(where, {"since": since, "endpoint": endpoint})
+        return await self._receipts(where, {"since": since, "endpoint": endpoint}, charged_since=since)
 
     async def receipts_after(self, moment: float) -> list[Receipt]:
-        """Every use of every window that is open or was closed after that moment, oldest first."""
-        return await self._receipts("w.state <> 'closed' OR w.closed_at >= :moment", {"moment": moment})
+        """Every use of every window that is open or was closed after that moment, and what was charged by use."""
+        where = "w.state <> 'closed' OR w.closed_at >= :moment"
+        return await self._receipts(where, {"moment": moment}, charged_since=moment)
 
     async def receipts_of(self, windows: Collection[int]) -> list[Receipt]:
         """Every use of these windows, oldest first."""
         where = "w.id IN (SELECT value FROM json_each(:windows))"
         return await self._receipts(where, {"windows": orjson.dumps(list(windows)).decode()})
 
-    async def _receipts(self, where: str, values: Mapping[str, object]) -> list[Receipt]:
+    async def _receipts(
+        self, where: str, values: Mapping[str, Any], *, charged_since: float | None = None
+    ) -> list[Receipt]:
         statement = f"""
             SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
                    w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said,
@@ -370,9 +374,12 @@ class Windows:
         """
         async with self._database.read() as connection:
             rows = await connection.execute(statement, values)
-            return [
+            found = [
                 Receipt(row[0], row[1], row[2], row[3], row[4], row[5], Spent(*row[6:10]), *row[10:]) for row in rows
             ]
+            if charged_since is not None:
+                found += await receipts_of_charges(connection, charged_since, values.get("endpoint"))
+            return found
 
     async def holders(self, endpoint: str) -> list[Holder]:
         """The processes that use the endpoint now, in order of arrival."""

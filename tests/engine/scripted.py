@@ -30,6 +30,7 @@ from tests.unguarded import UNGUARDED
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.terms import Terms
     from orchestrator.engine.run.run_result import RunResult
     from orchestrator.ports import Again
@@ -62,6 +63,7 @@ class Scripted:
     fails: Exception | None = None  # the exception of every request
     terms: Terms | None = None
     price: float | None = None
+    use_price: UsePrice | None = None
     before_resume: Callable[[], Awaitable[None]] | None = None
     paused_by_others_at: str | None = None  # by this text, once
     paused_as: EndpointState = EndpointState.PAUSED

@@ -34,6 +34,7 @@ EVERY_TABLE = [
     "job",
     "item",
     "member",
+    "charge",
     "chunk",
     "result",
     "attempt",
@@ -536,3 +537,13 @@ async def test_pruning_that_ran_out_of_time_is_finished_the_next_time(store: Sto
     assert await retain_daily(store, KEEP, NOW, 0.0) is None
     assert len(await runs_of(store)) == 2
     assert await retain_daily(store, KEEP, NOW + 1, math.inf) == Pruned(1, 1, 2)
+
+
+async def test_charges_are_kept_as_long_as_other_costs(store: Store) -> None:
+    for run, days in enumerate((399, 401), 1):
+        values = {"run": run, "at": NOW - days * DAY}
+        columns = "run_id, job, endpoint, day, at, requests, tokens_in, tokens_out, dollars"
+        statement = f"INSERT INTO charge ({columns}) VALUES (:run, 'job', 'e', 0.0, :at, 1, 0, 0, 0.5)"
+        await change(store, statement, **values)
+    await retain(store, KEEP, NOW)
+    assert await column(store, "SELECT run_id FROM charge") == [1]

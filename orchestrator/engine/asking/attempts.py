@@ -31,6 +31,7 @@ from orchestrator.store.items import Settlement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.item import Item
     from orchestrator.engine.asking.breaker import Breaker
     from orchestrator.engine.asking.concurrency import Concurrency
@@ -207,9 +208,18 @@ class Attempts:
             raise RequestFailed(FailureKind.BAD_ANSWER, why) from mistake
         statuses[_status_word(200)] += 1
         self._queue.work.progress.latency.add(time.monotonic() - begun)
+        if self._effort.use_price is not None:
+            self._charge(self._effort.use_price, answers)
         if len(answers) != len(requests):
             raise RequestFailed(FailureKind.BAD_ANSWER, f"asked {len(requests)} inputs, got {len(answers)} answers")
         return answers
+
+    def _charge(self, price: UsePrice, answers: Sequence[object]) -> None:
+        """Charge an answered request to the run, with the tokens that the server has counted."""
+        counted = [answer for answer in answers if isinstance(answer, Answer)]
+        tokens_in = sum(tokens_of(answer.tokens_in) or 0 for answer in counted)
+        tokens_out = sum(tokens_of(answer.tokens_out) or 0 for answer in counted)
+        self._queue.work.progress.charge(self._effort.presence.name, price.charge(1, tokens_in, tokens_out))
 
     def _concerns_all(self, refusal: EndpointRefused | OutOfCredit, requests: Sequence[bytes]) -> bool:
         """Whether every request would be refused like this one, as far as one can tell without an answered one."""

@@ -11,6 +11,7 @@ from orchestrator.engine.asking.outage import Outage
 from orchestrator.engine.asking.run_controls import ConcurrencyShare
 
 if TYPE_CHECKING:
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.limiter import Limiter
     from orchestrator.domain.sizing import Sizer
     from orchestrator.engine.asking.run_controls import RunControls
@@ -25,7 +26,7 @@ class Effort:
     `leave_below`: once fewer items are left, this endpoint leaves them to others. `blames_large`: a loss may be blamed
     on large items, since proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, across
     endpoints. `cold_start`: seconds that waking the endpoint took. `machine`: how many connections this machine allows.
-    `outage`: what is known about whether the endpoint is down.
+    `outage`: what is known about whether the endpoint is down. `use_price`: what the endpoint charges for answers.
     """
 
     presence: Presence
@@ -38,6 +39,7 @@ class Effort:
     blames_large: bool = False
     pace: Pace = field(default_factory=Pace)
     cold_start: float = 0.0
+    use_price: UsePrice | None = None
     machine: Machine = field(default_factory=Machine)
     outage: Outage = field(default_factory=Outage)
     share: ConcurrencyShare = field(default_factory=ConcurrencyShare)  # one for all members of an endpoint

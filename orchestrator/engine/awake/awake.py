@@ -36,7 +36,7 @@ from orchestrator.domain.terms import Spent
 from orchestrator.engine.awake.guarding import Guarding
 from orchestrator.engine.awake.pausing import billed_for, put_to_sleep
 from orchestrator.engine.awake.reaper import kept_alive, reap
-from orchestrator.ports import HasMembers, Metered, Restarts
+from orchestrator.ports import HasMembers, Metered, PricedByUse, Restarts
 from orchestrator.store.windows import Leaving
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ LAST_LOOK = 5.0  # seconds for the last look at an endpoint that is not paused, 
 class Awake:
     """An endpoint inside its `awake` block. `spent`, `billed` and `proof` are complete when the block has ended.
 
-    `whole`: the endpoint of which this is a member.
+    `whole`: the endpoint of which this is a member. `charges`: whether it charges for answers.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class Awake:
         tenant: Tenant,
         stack: AsyncExitStack,
         whole: Awake | None = None,
+        *,
+        charges: bool = False,
     ) -> None:
         self.name = name
         self.spent = Spent()
@@ -80,6 +82,7 @@ class Awake:
         self._tenant = tenant
         self._stack = stack
         self._whole = whole
+        self._charges = charges
         self.window: int | None = None
         self.guarding = Guarding(tenant.store.windows, name, tenant.events)
         self._entered = False
@@ -139,8 +142,8 @@ class Awake:
 
     @property
     def budget_monitor(self) -> BudgetMonitor | None:
-        """The limit on what it may cost; None if it does not bill, or if no budget is set."""
-        return None if self.terms is None else self._tenant.budget_monitor
+        """The limit on what it may cost; None if it costs nothing that we know of, or if no budget is set."""
+        return self._tenant.budget_monitor if self.terms is not None or self._charges else None
 
     @property
     def may_cost_no_more(self) -> bool:
@@ -424,7 +427,8 @@ async def awake(endpoint: Endpoint, tenant: Tenant) -> AsyncIterator[Awake]:
     """Open an endpoint; nothing is woken until it is used. However the block ends, what is owed has been paid."""
     stack = AsyncExitStack()
     control = await stack.enter_async_context(endpoint.control())
-    lent = Awake(endpoint.name, endpoint.startup_timeout, control, tenant, stack)
+    charges = isinstance(endpoint, PricedByUse) and endpoint.use_price is not None
+    lent = Awake(endpoint.name, endpoint.startup_timeout, control, tenant, stack, charges=charges)
     try:
         async with lent.guarding.kept():
             yield lent

@@ -63,7 +63,7 @@ from orchestrator.engine.run.tuning import run_tuned_session
 from orchestrator.engine.run.unsendable import discard_unsendable
 from orchestrator.engine.tasks import task_group
 from orchestrator.job import Weighted
-from orchestrator.ports import AnsweredOtherwise
+from orchestrator.ports import AnsweredOtherwise, PricedByUse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -458,7 +458,15 @@ class Execution:
         """Ask all members of one endpoint."""
         below = self._job.policy.fallback_below if self._fallback not in (None, weighted.endpoint) else 0
         stop = queue.work.stop.child()
-        effort = Effort(presence, self._controls, stop, weight=weighted.weight, leave_below=below, pace=self._pace)
+        effort = Effort(
+            presence,
+            self._controls,
+            stop,
+            weight=weighted.weight,
+            leave_below=below,
+            pace=self._pace,
+            use_price=weighted.endpoint.use_price if isinstance(weighted.endpoint, PricedByUse) else None,
+        )
         ask = partial(run_tuned_session, self._run, opened, queue, in_flight, effort)
         return await ask_members(opened, queue, in_flight, effort, ask, self._out)
 

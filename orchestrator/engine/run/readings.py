@@ -67,3 +67,17 @@ async def note(work: RunContext, in_flight: InFlight) -> None:
     except OrchestratorError:
         progress.count({key: -by for key, by in uncounted.items()})
         raise
+    await _note_charges(work)
+
+
+async def _note_charges(work: RunContext) -> None:
+    """Add what answers have cost since the last time to the ledger."""
+    progress = work.progress
+    if not (new := progress.uncharged()):
+        return
+    before, progress.charged = progress.charged, dict(progress.charges)  # at once, as above
+    try:
+        await work.store.charges.add(work.run_id, new)
+    except OrchestratorError:
+        progress.charged = before
+        raise

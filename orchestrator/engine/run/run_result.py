@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.ask_totals import AskTotal
+    from orchestrator.domain.charges import Charge
     from orchestrator.domain.run import Cause, Counts, Plan, Run, Tokens
     from orchestrator.engine.awake.sweep import Swept
     from orchestrator.engine.progress import Progress
@@ -37,6 +38,7 @@ class RunResult:
     tokens: Tokens
     shared: int = 0  # settled items that were not asked, since an item with the same request was
     session_costs: list[SessionCost] = field(default_factory=list)
+    charges: Mapping[str, Charge] = field(default_factory=dict)  # of this process, by endpoint that charges by use
     out: Mapping[str, str] = field(default_factory=dict)
     swept: list[Swept] = field(default_factory=list)
     noted: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +65,7 @@ async def result_of(
         tokens=await store.views.tokens(run.id),
         shared=progress.shared,
         session_costs=execution.session_costs,
+        charges=progress.charges,
         out=execution.out,
         swept=execution.swept,
         noted=await store.views.noted(run.id),
