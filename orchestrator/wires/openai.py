@@ -94,6 +94,8 @@ class OpenAIChatWire:
             raise refused(refusal)
         no_error(message)
         text, how = joined_text(message.get("content")), choice.get("finish_reason")
+        if text == "" and (message.get("reasoning_content") or message.get("reasoning")):
+            text = None  # as vLLM has it if a model only reasoned; llama.cpp has an empty text
         if (calls := _calls(message)) and not self._format.is_json:
             read = with_usage([with_calls(text, calls, how, limit="max_tokens")], *usage_of(answer))
         else:

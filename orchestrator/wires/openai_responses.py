@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import exact_json
+from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
@@ -99,7 +100,13 @@ class OpenAIResponsesWire:
         if (calls := [item for item in items if _calls_a_tool(item)]) and not self._format.is_json:
             return with_usage([with_calls(text, calls, how, limit="max_output_tokens")], *usage)
         said = text_of(text, how, of=answer, limit="max_output_tokens")
+        if self._is_at_limit(usage[1]) and isinstance(said, str) and said and not self._format.is_json:
+            said = Answer(said, notes=frozenset({Note.CUT}))
         return self._format.read(said, usage, "max_output_tokens")
+
+    def _is_at_limit(self, tokens_out: object) -> bool:
+        """Whether the text used up its tokens: llama.cpp and `transformers serve` call it complete all the same."""
+        return tokens_out is not None and tokens_out == self.parameters.get("max_output_tokens")
 
 
 def _why_incomplete(answer: Mapping[Any, object]) -> object:

@@ -116,6 +116,11 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
         '{"error":{"message":"/chat/completions: Invalid model name passed in model=m. Call","code":"400"}}',
         EndpointRefused,
     ),
+    "transformers serve, another model": (
+        400,
+        "{\"detail\":\"Server is pinned to 'a'; requested 'b'.\"}",
+        EndpointRefused,
+    ),
     "newer toolkit overloaded": (503, '{"error": "overload detected"}', FailureKind.RATE_LIMITED),
 }
 

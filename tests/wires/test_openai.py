@@ -6,6 +6,7 @@ The responses wire has the same answers in the same formats.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -346,6 +347,31 @@ def test_a_truncated_response_is_text_but_not_json() -> None:
     with pytest.raises(RequestFailed, match="truncated") as raised:
         RESPONSES.unpack(responded(RIGHT[:-1], cut=True), 1)
     assert not isinstance(raised.value, Unfit)
+
+
+def test_a_response_that_used_up_its_tokens_was_cut_even_if_the_server_calls_it_complete() -> None:
+    wire = OpenAIResponsesWire("m", {"max_output_tokens": 4})
+    assert wire.unpack(responded("once upon a"), 1) == [Answer("once upon a", 10, 4, CUT)]
+    assert replace(wire, parameters={"max_output_tokens": 5}).unpack(responded("the end"), 1) == [
+        Answer("the end", 10, 4)
+    ]
+    assert (
+        replace(RESPONSES, parameters={"max_output_tokens": 4}).unpack(responded(RIGHT), 1)[0]
+        == RESPONSES.unpack(responded(RIGHT), 1)[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_thoughts_without_a_text_are_not_an_answer(name: str) -> None:
+    for text in ("", None):
+        with pytest.raises(RequestFailed, match="no text in the answer") as raised:
+            WIRE.unpack(said(text, **{name: "Let me think."}), 1)
+        assert raised.value.kind is FailureKind.BAD_ANSWER
+        with pytest.raises(RequestFailed, match="before it said anything"):
+            WIRE.unpack(said(text, "length", **{name: "Let me think."}), 1)
+        call: dict[str, Any] = {"tool_calls": [CALL], name: "Let me call."}
+        assert WIRE.unpack(said(text, **call), 1) == [Answer({"content": None, "tool_calls": [CALL]}, 10, 4)]
+    assert WIRE.unpack(said("", **{name: ""}), 1) == [Answer("", 10, 4)]
 
 
 def test_truncated_text_is_an_answer() -> None:

@@ -93,7 +93,11 @@ def responses(model: str) -> Iterator[Case]:
     """Yield the cases of responses."""
     wire = OpenAIResponsesWire(model, {"temperature": 0, "max_output_tokens": 60})
     yield "an answer", wire, [QUESTION]
-    yield "cut off by max_tokens", wire, [{"input": QUESTION, "max_output_tokens": 2}]
+    yield (
+        "cut off by max_output_tokens",
+        replace(wire, parameters={"temperature": 0, "max_output_tokens": 2}),
+        [QUESTION],
+    )
     yield "too long", wire, [TOO_LONG]
     yield "a number for a text", wire, [[{"role": "user", "content": 5}]]
     yield "an empty text", wire, [""]

@@ -265,7 +265,12 @@ SCENARIOS: dict[str, Scenario] = {
         _llama_embeddings,
     ),
     "transformers-serve": Scenario(
-        "transformers serve", "transformers", "SmolLM2-135M-Instruct, pinned on the command line.", _transformers
+        "transformers serve",
+        "transformers",
+        "SmolLM2-135M-Instruct, pinned on the command line. What was not answered within two minutes is left out: it "
+        "refuses no text for its length, and works on a request to its end, also when the client is gone, while others "
+        "wait.",
+        _transformers,
     ),
     "transformers-serve-cb": Scenario(
         "transformers serve --continuous-batching", "transformers-cb", "The same model.", _transformers

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from orchestrator.kinds import WIRES, Writer
 from tests.wires.servers.asking import PATIENCE, asked, got
 from tests.wires.servers.programs import HERE, HOME, Program, Running
@@ -77,7 +79,8 @@ def in_json(wire: Wire) -> Mapping[str, Any]:
     def refuse(*_: object) -> Mapping[str, object]:
         raise AssertionError
 
-    return Writer(refuse).kind(WIRES, wire, [])
+    form: Mapping[str, Any] = orjson.loads(normal(orjson.dumps(Writer(refuse).kind(WIRES, wire, [])).decode()))
+    return form
 
 
 def record(
