@@ -49,6 +49,15 @@ async def test_the_api_shows_transcripts_and_asks_by_endpoint(http: Inside, run:
     ]
 
 
+async def test_the_page_of_an_item_shows_the_first_asks_of_a_long_transcript(http: Inside, run: int) -> None:
+    await write_asks(http.app.store, run, *(Asked("good 2", number, "q", answer="a") for number in range(1, 203)))
+    page = await text(http, f"/runs/{run}/items/good%202")
+    assert "200 of writer: completed" in page
+    assert "201 of writer" not in page
+    assert "and 2 more, which the command line shows" in page
+    assert "202 asks" in page
+
+
 async def test_pages_show_the_transcript_of_an_item_and_the_asks_of_a_run(http: Inside, run: int) -> None:
     page = await text(http, f"/runs/{run}/items/good%201")
     assert "1 of writer (draft): completed after 0.250 s, attempt 2, 5 tokens in, 2 tokens out" in page

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.run import Run
 
+_ASKS = 200  # of a transcript
 _KINDS = {"completed": "good", "discarded": "bad", "retry_later": "warn"}
 _OUTCOMES = {"retry_later": "failed, to be tried again"}
 
@@ -105,10 +106,13 @@ def _content(item: Mapping[str, object]) -> list[Markup]:
 
 
 def _asks(asks: object) -> list[Markup]:
-    """Return the transcript of a rollout: each ask is opened by a click."""
+    """Return the transcript of a rollout, up to what a browser shows at ease: each ask is opened by a click."""
     made = asks if isinstance(asks, list) else []
-    parts = [folded(ask_title(ask), *_content({**ask, "output": None, "kept": None}), *_failed(ask)) for ask in made]
-    return [section("Asks", *parts, aside=count(len(parts), "ask"))] if parts else []
+    shown = made[:_ASKS]
+    parts = [folded(ask_title(ask), *_content({**ask, "output": None, "kept": None}), *_failed(ask)) for ask in shown]
+    if len(made) > len(shown):
+        parts.append(tag("p", f"and {len(made) - len(shown):,} more, which the command line shows", class_="soft"))
+    return [section("Asks", *parts, aside=count(len(made), "ask"))] if parts else []
 
 
 def _failed(ask: Mapping[str, Any]) -> list[Markup]:
