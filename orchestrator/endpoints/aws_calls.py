@@ -75,9 +75,7 @@ class AwsCalls:
         ) as session:
             yield cls(session, access, API_TIMEOUTS)
 
-    async def call(
-        self, service: str, operation: str, parameters: Mapping[str, object], *, tries: int | None = None
-    ) -> Mapping[str, Any]:
+    async def call(self, service: str, operation: str, parameters: Mapping[str, object]) -> Mapping[str, Any]:
         """Return the answer of an operation."""
         name = f"{service}:{operation}"
         headers = {"Content-Type": _JSON, "X-Amz-Target": f"{_TARGETS[service]}.{operation}"}
@@ -92,7 +90,7 @@ class AwsCalls:
             except (aiohttp.ClientError, OSError) as error:
                 raise Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
 
-        return await until_answered(name, one_try, self.timeouts, tries=tries)
+        return await until_answered(name, one_try, self.timeouts)
 
     async def _try(self, service: str, name: str, headers: Mapping[str, str], content: bytes) -> Mapping[str, Any]:
         url = f"{self.access.url(service)}/"

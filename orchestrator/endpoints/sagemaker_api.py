@@ -160,10 +160,10 @@ class SageMaker:
     # -- changing -----------------------------------------------------------------------------------------------------
 
     async def create(self, name: str, config: str, tags: Mapping[str, str]) -> None:
-        """Create an endpoint, once: if the answer is lost, raises `EndpointSilent`, and it may have been created."""
+        """Create an endpoint. After `EndpointSilent`, and after a `Declined` that it exists, it may be ours."""
         labels = [{"Key": key, "Value": value} for key, value in tags.items()]
         body = {"EndpointName": name, "EndpointConfigName": config, "Tags": labels}
-        await self.calls.call(_SERVICE, "CreateEndpoint", body, tries=1)
+        await self.calls.call(_SERVICE, "CreateEndpoint", body)
 
     async def delete(self, name: str) -> None:
         """Delete an endpoint; its configuration stays. Does nothing if it does not exist."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.command_line import typed
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointRefused, EndpointSilent
+from orchestrator.domain.phrases import count
 from orchestrator.domain.terms import Pause
 from orchestrator.endpoints.aws_calls import Declined
 from orchestrator.endpoints.sagemaker_data import sagemaker_data
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 TAG = "orchestrator-endpoint"  # of an endpoint that a run has created; its value is the endpoint's name in the ledger
 LOOK_EVERY = 5.0  # seconds; SageMaker throttles calls that describe
 SETTLING = 5.0  # seconds for which a creation may come into effect after its process was killed, or its answer lost
-_CREATIONS = 3  # times that we try to create an endpoint for which the API gives no answer
 _STATES = {
     "InService": EndpointState.AWAKE,
     "Failed": EndpointState.FAILED,
@@ -164,28 +164,27 @@ class EndpointControl(SageMakerControl):
         return _STATES.get(shown.status, EndpointState.STARTING)
 
     async def resume(self) -> None:
-        """Create the endpoint from its configuration. If the answer is lost, the next try says whether it is there."""
+        """Create the endpoint from its configuration.
+
+        If an answer is lost, the call is repeated: its name is unique, so the next answer says that it exists.
+        """
         self._left = self._foreign = self._pending = False
-        tags = {**self._access.tags, TAG: self.terms.endpoint}
-        failure: EndpointSilent | None = None
-        for _ in range(_CREATIONS):
-            self._unsure_until = inf
-            try:
-                await self._api.create(self._name, self._access.config, tags)
-            except EndpointSilent as lost:
-                failure = lost
-                self._unsure_until = time.monotonic() + SETTLING
-            except Declined as declined:
-                self._unsure_until = 0.0
-                if not declined.exists:
-                    raise self._cannot_create(declined) from declined
-                await self._check_there()
-                return
-            else:
-                self._unsure_until = 0.0
-                return
-        assert failure is not None
-        raise failure
+        self._unsure_until = inf
+        try:
+            await self._api.create(self._name, self._access.config, {**self._access.tags, TAG: self.terms.endpoint})
+        except EndpointSilent:
+            self._unsure_until = time.monotonic() + SETTLING
+            raise
+        except Declined as declined:
+            self._unsure_until = 0.0
+            if not declined.exists:
+                raise self._cannot_create(declined) from declined
+            await self._check_there()
+        except EndpointRefused:
+            self._unsure_until = 0.0
+            raise
+        else:
+            self._unsure_until = 0.0
 
     async def pause(self, *, to_zero: bool = False) -> None:
         """Delete the endpoint. Does nothing if there is none, or if it is being deleted."""
@@ -347,7 +346,7 @@ class ComponentControl(SageMakerControl):
         for name in await self._api.components(self._name):
             other = await self._api.component(name) if name != self._access.invocation.component else None
             if other is not None and other.variant == variant and (other.wanted or other.copies):
-                self._said += f"; {part.instances} instances stay for {name}"
+                self._said += f"; {count(part.instances, 'instance')} kept for {name}"
                 return False
-        self._said += f"; {part.instances} instances are not released yet"
+        self._said += f"; {count(part.instances, 'instance')} not released yet"
         return True

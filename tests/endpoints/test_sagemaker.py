@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -210,10 +211,10 @@ async def test_a_component_is_asleep_once_its_instances_are_released_or_others_n
         with anyio.fail_after(5):
             while "0 of 0 copies" not in control.status_text:
                 assert await control.state() is EndpointState.STARTING
-        assert "1 instances are not released yet" in control.status_text
+        assert "1 instance not released yet" in control.status_text
         service.add_component("other", "shared", copies=1)
         assert await control.state() is EndpointState.PAUSED
-        assert "1 instances stay for other" in control.status_text
+        assert "1 instance kept for other" in control.status_text
 
 
 # -- what is deleted --------------------------------------------------------------------------------------------------
@@ -282,6 +283,13 @@ async def test_a_creation_that_was_cut_short_is_waited_for_before_it_counts_as_p
             assert "may still come into effect" in control.status_text
 
 
+async def test_a_creation_is_tried_again_while_there_are_too_many_calls(service: SageMakerService) -> None:
+    async with LABELLER.control() as control:
+        service.throttle = 3
+        await control.resume()
+        await until_awake(control)
+
+
 async def test_calls_are_tried_again_while_there_are_too_many(service: SageMakerService) -> None:
     service.throttle = 3
     async with LABELLER.control() as control:
@@ -332,6 +340,13 @@ async def test_expired_credentials_name_the_remedy(service: SageMakerService) ->
     async with LABELLER.control() as control:
         with pytest.raises(EndpointRefused, match="sign in again, or set new ones"):
             await control.state()
+
+
+async def test_without_botocore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    with pytest.raises(UsageError, match=r"pip install 'batch-inference-orchestrator\[aws\]'"):
+        async with LABELLER.control():
+            pass
 
 
 @pytest.mark.parametrize(
