@@ -40,7 +40,7 @@ _STATES = {
 }  # all others change by themselves: Creating, Updating, SystemUpdating, RollingBack, Deleting
 _AT_REST = {*_STATES, "OutOfService"}
 _REMEDIES = {  # what SageMaker says about a failure -> what to do about it
-    r"ping health check": "the container did not start: {logs} shows why",
+    r"ping health check": "the container did not start: `{logs}` shows why",
     r"model data": "check the model's files in S3, and that the model's role may read them",
     r"pull|ECR|image": "check the model's image, and that the model's role may pull it",
     r"assume role|execution role": "check the role of the model",
