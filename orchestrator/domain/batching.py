@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from orchestrator.domain.item import Item
 
@@ -43,10 +44,13 @@ class ReadyItems:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, items: Iterable[Item]) -> None:
+    def add(self, items: Sequence[Item]) -> None:
         """Sort the items in."""
-        self._items += items
-        self._items.sort(key=self._key, reverse=self._backwards)
+        if len(items) == 1 and not self._backwards:
+            insort(self._items, items[0], key=self._key)
+        elif items:
+            self._items += items
+            self._items.sort(key=self._key, reverse=self._backwards)
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
         """Remove and return the next batch: adjacent items within the limits, at least one. Empty if none is ready.
@@ -99,11 +103,11 @@ def _text(item: Item) -> bytes:
 
 
 def _place(item: Item) -> int:
-    return item.key
+    return -item.key
 
 
 _KEYS: Mapping[Order, tuple[Callable[[Item], int | bytes], bool]] = {
     "length": (_length, False),
     "prefix": (_text, True),
-    "input": (_place, True),
+    "input": (_place, False),
 }

@@ -139,10 +139,12 @@ class _FanOut:
             await self._serve(sent)
         self._finished = True
         self._queue.notify()  # for workers that wait for a place
+        if not self._in_flight.of(self._effort.presence):
+            self._workers_group.cancel_scope.cancel()  # what is still sent was given up
 
     async def _serve(self, sent: SentRequest) -> None:
-        """Send one request, which may be cut short by a rival, or because nobody wants its answer any more."""
-        if self._policy.hedge or self._queue.may_abandon:
+        """Send one request, which a rival may cut short."""
+        if self._policy.hedge:
             with anyio.CancelScope() as sent.scope:
                 await self._send(sent)
         else:

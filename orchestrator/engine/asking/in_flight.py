@@ -87,7 +87,7 @@ class InFlight:
             self._cancel(sent.rival)
 
     def give_up(self, unwanted: Container[int]) -> None:
-        """Cancel requests of which no item is wanted any more, given the keys of those that are not."""
+        """Remove requests of which no item is wanted any more, given the keys of those that are not."""
         for sent in [sent for sent in self._requests if all(item.key in unwanted for item in sent.items)]:
             self._cancel(sent)
 

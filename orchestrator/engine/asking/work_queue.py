@@ -60,8 +60,6 @@ class Demand:
 class WorkQueue(ABC):
     """Hands out batches, and takes them back. Knows no endpoint, and not where its items come from."""
 
-    may_abandon = False  # whether items in flight may cease to be wanted
-
     def __init__(self, work: RunContext) -> None:
         self.work = work
         self.suspects: set[int] = set()  # items that may have caused a crash: asked alone, before all others

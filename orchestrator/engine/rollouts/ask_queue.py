@@ -86,8 +86,6 @@ class OpenRollouts(Protocol):
 class AskQueue(WorkQueue):
     """Asks of open rollouts for one route. An ask leaves it once its outcome is on disk."""
 
-    may_abandon = True
-
     def __init__(self, rollouts: OpenRollouts, route: Route, in_flight: InFlight) -> None:
         super().__init__(rollouts.work)
         self.in_flight = in_flight
@@ -97,6 +95,7 @@ class AskQueue(WorkQueue):
         self._rollouts = rollouts
         self._asks: dict[int, Ask] = {}  # open ones, by key
         self._out: set[int] = set()  # keys of those that were taken and have not come back
+        self._settling: set[int] = set()  # keys of those whose outcome is being committed
         self._twins: dict[Shared, list[Ask]] = {}  # that wait for the answer to an equal one
         self._recent: OrderedDict[Shared, Completed] = OrderedDict()
         self._recent_size = 0
@@ -187,8 +186,10 @@ class AskQueue(WorkQueue):
         self._offer([ask])
 
     def abandon(self, asks: Collection[Ask]) -> None:
-        """Forget asks of a rollout that waits for them no more, and cancel the requests that have no others."""
+        """Forget asks of a rollout that waits for them no more, and give up the requests that have no others."""
         for ask in asks:
+            if ask.key in self._settling:
+                continue
             if self._asks.pop(ask.key, None) is not None and ask.shares is not None:
                 twins = self._twins[ask.shares, ask.nth]
                 if ask in twins:
@@ -270,20 +271,20 @@ class AskQueue(WorkQueue):
     def _with_twins(self, settlements: list[Settlement]) -> Iterator[Settlement]:
         for settlement in settlements:
             ask, outcome = settlement.item, settlement.outcome
-            if ask.key not in self._asks:  # settled already: it was asked twice
+            if ask.key not in self._asks or ask.key in self._settling:  # it was asked twice, or nobody wants it
                 continue
             yield settlement
             if isinstance(outcome, RetryLater):
                 continue
-            del self._asks[ask.key]
+            self._settling.add(ask.key)
             if isinstance(ask, Ask) and ask.shares is not None:
                 twins = self._twins.pop((ask.shares, ask.nth), [])
                 if isinstance(outcome, Completed):
                     self._remember((ask.shares, ask.nth), outcome)
                 for twin in twins:
-                    if self._asks.pop(twin.key, None) is not None:
-                        self.work.progress.shared += 1
-                        yield Settlement(twin, shared(outcome), 0.0)
+                    self._settling.add(twin.key)
+                    self.work.progress.shared += 1
+                    yield Settlement(twin, shared(outcome), 0.0)
 
     def _remember(self, key: Shared, outcome: Completed) -> None:
         """Keep an answer for equal asks to come, and forget the oldest ones beyond a limit."""
@@ -305,9 +306,10 @@ class AskQueue(WorkQueue):
                     self._ask_later(ask, failure, now + delay)
                 else:
                     self._asks.pop(ask.key, None)
-            case Completed():
-                progress.count_tokens(outcome)
+            case Completed() | Discarded():
+                self._settling.discard(ask.key)
+                self._asks.pop(ask.key, None)
                 self.settled += 1
-            case Discarded():
-                self.settled += 1
+                if isinstance(outcome, Completed):
+                    progress.count_tokens(outcome)
         self._rest_if_idle()

@@ -333,8 +333,8 @@ class Rollouts:
             rollout.scope.cancel()
         elif ask.key in self._awaited:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
-            await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
             self._queue_of(ask).in_flight.give_up({ask.key})
+            await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
 
 
 def _note_failure(ask: Ask, settlement: Settlement, now: float) -> None:
