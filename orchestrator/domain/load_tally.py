@@ -120,8 +120,9 @@ class LoadTally:
     def __post_init__(self) -> None:
         self._weighed = self.begun
 
-    def close(self, now: float) -> None:
-        """Record that no more requests are sent: rates are of the time until now."""
+    def close(self, now: float, in_flight: int) -> None:
+        """Record that no more requests are sent, and how many are in flight: rates are of the time until now."""
+        self.weigh(now, in_flight)
         self._closed = self._closed or (now, self._answered)
 
     def rated(self, now: float) -> tuple[float, Answered]:

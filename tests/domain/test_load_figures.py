@@ -41,7 +41,7 @@ def test_latency_from_the_planned_arrival_has_the_wait_before_sending() -> None:
 def test_rates_are_of_what_was_answered_while_requests_were_sent() -> None:
     tally = LoadTally(100.0)
     answered(tally, *[0.1] * 50)
-    tally.close(110.0)
+    tally.close(110.0, 7)
     answered(tally, *[10.5] * 7)
     found = figures(tally, 125.0)
     assert (found.seconds, found.answered, found.requests_per_second) == (10.0, 57, 5.0)
@@ -98,7 +98,8 @@ def test_answers_to_requests_of_the_step_before_count_only_in_the_throughput() -
 def test_requests_in_flight_are_averaged_over_time() -> None:
     tally = LoadTally(0.0)
     tally.weigh(4.0, 0)
-    tally.weigh(8.0, 6)
+    tally.close(8.0, 6)
+    tally.weigh(20.0, 9)  # no more is sent then
     assert (tally.mean_in_flight, tally.most_in_flight) == (3.0, 6)
 
 

@@ -292,7 +292,7 @@ class _Measurement:
             await anyio.sleep(SETTLING * step)
             self._begin(time.monotonic())
             await anyio.sleep((1 - SETTLING) * step)
-            self._sender.tally.close(time.monotonic())
+            self._sender.tally.close(time.monotonic(), self._sender.in_flight)
             steps.append(self.figures())
 
     async def _watch_loop(self) -> None:

@@ -43,7 +43,7 @@ async def open_loop(sender: Sender, loop: OpenLoop, seconds: float, room: int | 
                         continue
                     requests.start_soon(sender.send, planned)
                 await anyio.sleep(max(0.0, begun + seconds - time.monotonic()))
-            tally.close(time.monotonic())
+            tally.close(time.monotonic(), sender.in_flight)
             scope.deadline = anyio.current_time() + grace
 
 
@@ -71,7 +71,7 @@ class ClosedLoops:
                 with self._stop.while_running():
                     await lead(self)
                 self._wanted = 0
-                self._sender.tally.close(time.monotonic())
+                self._sender.tally.close(time.monotonic(), self._sender.in_flight)
                 scope.deadline = anyio.current_time() + grace
 
     def have(self, concurrency: int) -> None:
