@@ -90,6 +90,7 @@ def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer
         said = newcomer.type(command)
         assert "300 items: 300 completed, 0 discarded" in said
         assert ("the provider bills" in said) == (job == "facts_from_jobs.py")
+        assert ("endpoint spaces/acme/stars read as PAUSED on l4x1" in said) == (job == "stars_from_space.py")
         assert ("endpoint acme/batch-endpoint read as paused" in said) == (
             job in {"label_reviews.py", "nightly_reviews.py"}
         )
@@ -101,6 +102,7 @@ def test_review_jobs_run_against_a_stand_in_for_their_servers(newcomer: Newcomer
     facts = answers(out / "facts.jsonl")
     assert answers(out / "facts_from_jobs.jsonl") == facts
     assert all(isinstance(fact, dict) and fact.keys() == {"product", "complaints", "stars"} for fact in facts)
+    assert answers(out / "stars_from_space.jsonl") == [fact["stars"] for fact in facts if isinstance(fact, dict)]
     stars = [
         best["label"] for answer in answers(out / "complaints.jsonl") if isinstance(answer, list) for best in answer
     ]

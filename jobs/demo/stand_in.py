@@ -3,9 +3,9 @@
     python jobs/demo/stand_in.py orchestrator run jobs/ask_server.py
 
 On this machine it answers as a classifier in Hugging Face's shape, as a chat server in OpenAI's, as Hugging Face's
-management API with one paused endpoint, `acme/batch-endpoint`, and as Hugging Face Jobs. Behind all of them are the
-ratings of data/lexicon.json, no model: enough to see a job at work before there is a server for it. `prepare.py` makes
-what the jobs read.
+management API with one paused endpoint, `acme/batch-endpoint`, as Hugging Face Jobs, and as a paused Space with a
+Gradio app, `acme/stars`. Behind all of them are the ratings of data/lexicon.json, no model: enough to see a job at work
+before there is a server for it. `prepare.py` makes what the jobs read.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class StandIn:
         self.url = ""
         self.state = "paused"
         self.jobs = Jobs(self)
+        self.space = Space(self)
 
     def app(self) -> web.Application:
         """All servers under one address."""
@@ -57,6 +58,7 @@ class StandIn:
                 web.post("/data", self.classify),
                 web.post("/data/", self.classify),
                 *self.jobs.routes(),
+                *self.space.routes(),
             ]
         )
         return app
@@ -204,6 +206,72 @@ class Jobs:
     async def chat(self, request: web.Request) -> web.Response:
         """Answer as the chat server does."""
         return await self.servers.chat(request)
+
+
+class Space:
+    """A Hugging Face Space with a Gradio app, whose function `predict` rates one text."""
+
+    def __init__(self, servers: StandIn) -> None:
+        self.servers = servers
+        self.stage = "PAUSED"
+        self.sleep: int | None = None
+        self.queue: dict[str, str] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """The API, and the app."""
+        space = "/api/spaces/acme/stars"
+        return [
+            web.get("/api/spaces/hardware", self.servers.jobs.hardware),
+            web.get(space, self.about),
+            web.get(f"{space}/runtime", self.show),
+            web.post(f"{space}/{{verb:pause|restart|sleeptime}}", self.change),
+            web.get("/space/", self.health),
+            web.post("/space/gradio_api/call/predict", self.join),
+            web.get("/space/gradio_api/call/predict/{event}", self.tell),
+        ]
+
+    async def about(self, _request: web.Request) -> web.Response:
+        """Where its app is."""
+        return web.json_response(
+            {"id": "acme/stars", "private": True, "sdk": "gradio", "host": f"{self.servers.url}/space"}
+        )
+
+    async def show(self, _request: web.Request) -> web.Response:
+        """Its stage and hardware."""
+        hardware = {"current": "l4x1" if self.stage == "RUNNING" else None, "requested": "l4x1"}
+        return web.json_response({"stage": self.stage, "hardware": hardware, "gcTimeout": self.sleep})
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Pause it, restart it, which takes a moment, or set its sleep time."""
+        match request.match_info["verb"]:
+            case "pause":
+                self.stage = "PAUSED"
+            case "restart":
+                self.stage = "APP_STARTING"
+                asyncio.get_running_loop().call_later(STARTUP, self.run)
+            case _:
+                self.sleep = (await request.json())["seconds"]
+        return await self.show(request)
+
+    def run(self) -> None:
+        """Finish starting, unless it was paused in the meantime."""
+        if self.stage == "APP_STARTING":
+            self.stage = "RUNNING"
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """200 while its app is running."""
+        return web.Response(status=200 if self.stage == "RUNNING" else 503)
+
+    async def join(self, request: web.Request) -> web.Response:
+        """Take a text into the queue."""
+        event = f"event-{len(self.queue)}"
+        self.queue[event] = (await request.json())["data"][0]
+        return web.json_response({"event_id": event})
+
+    async def tell(self, request: web.Request) -> web.Response:
+        """Answer a text with its stars, as an event."""
+        stars = round(self.servers.rating(self.queue[request.match_info["event"]]))
+        return web.Response(text=f"event: complete\ndata: {json.dumps([stars])}\n\n", content_type="text/event-stream")
 
 
 @web.middleware

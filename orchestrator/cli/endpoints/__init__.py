@@ -30,7 +30,7 @@ _COMMANDS = {
     "scale_to_zero.scale_to_zero": "Scale a Hugging Face endpoint to zero: it costs nothing, and the next request "
     "wakes it.",
     "delete.delete": "Delete a Hugging Face endpoint. Asks for its name as confirmation.",
-    "logs.logs": "Print the log of a container at Hugging Face or SageMaker, of jobs, or of a server on this machine.",
-    "metrics.metrics": "Print the metrics of a Hugging Face endpoint or of its jobs, as OpenMetrics text.",
+    "logs.logs": "Print the log of an endpoint at Hugging Face or SageMaker, of jobs, a Space, or a server here.",
+    "metrics.metrics": "Print the metrics of a Hugging Face endpoint, of jobs, or of a Space, as OpenMetrics text.",
 }
 add_on_call(endpoints, "orchestrator.cli.endpoints", _COMMANDS)

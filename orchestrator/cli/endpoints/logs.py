@@ -40,7 +40,7 @@ def logs(
     tail: Tail = None,
     replica: Replica = None,
 ) -> None:
-    """Print the log of a container at Hugging Face or SageMaker, of jobs, or of a server on this machine."""
+    """Print the log of an endpoint at Hugging Face or SageMaker, of jobs, a Space, or a server here."""
     wanted = LogRequest(follow, tail, replica)
     here = None if namespace else without_store(context, partial(_log_here, context.obj, name, wanted))
     if here is not None:

@@ -10,6 +10,6 @@ from orchestrator.cli.terminal import say_fields
 
 
 def metrics(context: typer.Context, name: Name, namespace: Namespace = None) -> None:
-    """Print the metrics of a Hugging Face endpoint or of its jobs, as OpenMetrics text."""
+    """Print the metrics of a Hugging Face endpoint, of jobs, or of a Space, as OpenMetrics text."""
     for line in with_endpoint(context, name, namespace, lambda endpoint, _app: metrics_of(endpoint)).splitlines():
         say_fields(line)
