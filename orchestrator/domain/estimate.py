@@ -116,6 +116,10 @@ class _Crowd:
         """Return the mean number in flight between two moments."""
         return (self._up_to(until) - self._up_to(since)) / (until - since)
 
+    def usual(self, samples: Sequence[Sample]) -> float:
+        """Return how many were in flight beside and with the median sample, which few at the start do not change."""
+        return median(self.mean(one.begun, one.ended) for one in samples)
+
     def _up_to(self, moment: float) -> float:
         place = bisect_right(self._at, moment)
         return self._area[place] + (self._number[place] * (moment - self._at[place - 1]) if place else 0.0)
@@ -130,7 +134,7 @@ def _pace_by_time(samples: Sequence[Sample], crowd: _Crowd) -> Pace | None:
     begun, ended = min(one.begun for one in samples), samples[-1].ended
     width = (ended - begun) / max(1, number)
     crowds = [crowd.mean(begun + place * width, begun + (place + 1) * width) for place in range(number)]
-    usual = median([some for some in crowds if some >= 1 / 2] or [0.0])
+    usual = crowd.usual(samples)
     busy = [place for place in range(number) if crowds[place] >= max(_BUSY * usual, 1 / 2)]
     if len(busy) < _BINS:
         return None

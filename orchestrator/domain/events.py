@@ -69,6 +69,16 @@ class RestEstimated:
 
 
 @dataclass(frozen=True, slots=True)
+class TailHandedOver:
+    """What is left is asked of the fallback, because `there` (dollars) is less than staying awake for it (`here`)."""
+
+    items: int
+    here: float
+    there: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunWindowClosed:
     """The policy's window has closed; nothing is asked before `opens_at`."""
 
@@ -430,6 +440,7 @@ RunEvent = (
     | SourceRead
     | WorkBegan
     | RestEstimated
+    | TailHandedOver
     | RunWindowClosed
     | RunWindowOpened
     | RunHeld

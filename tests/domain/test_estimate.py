@@ -182,3 +182,14 @@ def test_an_estimate_says_what_is_not_known() -> None:
 def test_nothing_to_ask_costs_nothing() -> None:
     assert estimated(Load(), PACE, [Billing("a", 100.0, 1.0, 3.6)], "x") is NOTHING_TO_ASK
     assert PACE.seconds(Load()) == 0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_pairs_of_a_long_canary_do_not_count_as_its_pace(*, shared: bool) -> None:
+    rest = lengths(5000, seed=1)
+    spread = sorted(rest)[39::78]
+    first = spread[::4]
+    then = sorted((size for number, size in enumerate(spread) if number % 4), reverse=True)
+    pace = pace_of(answered(first + then, 16, 32, shared=shared, alone=len(first)))
+    assert pace is not None
+    assert pace.seconds(load(rest)) == pytest.approx(truth(rest, 16), rel=0.3)

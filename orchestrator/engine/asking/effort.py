@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from orchestrator.engine.stop import Stop
 
 
+@dataclass(slots=True)
+class Leave:
+    """When endpoints leave what is left to the fallback: once fewer items than this are left."""
+
+    below: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How one endpoint is used. `weight`: its share of the requests at once, relative to other endpoints.
 
-    `leave_below`: once fewer items are left, this endpoint leaves them to others. `blames_large`: a loss may be blamed
+    `leave`: when this endpoint leaves items to others. `blames_large`: a loss may be blamed
     on large items, since proxies answer 503 to a body beyond the server's limit. `pace`: of the whole run, across
     endpoints. `cold_start`: seconds that waking the endpoint took. `machine`: how many connections this machine allows.
     `outage`: what is known about whether the endpoint is down. `use_price`: what the endpoint charges for answers.
@@ -35,7 +42,7 @@ class Effort:
     limiter: Limiter | None = None  # if the policy's concurrency is "auto"
     sizer: Sizer | None = None  # if a request may hold several items
     weight: float = 1.0
-    leave_below: int = 0
+    leave: Leave = field(default_factory=Leave)
     blames_large: bool = False
     pace: Pace = field(default_factory=Pace)
     cold_start: float = 0.0

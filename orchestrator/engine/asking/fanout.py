@@ -254,7 +254,7 @@ class _FanOut:
     def _is_done(self) -> bool:
         """Whether nothing is left for this endpoint: no items at all, or only items in flight elsewhere."""
         queue = self._queue
-        if self._effort.leave_below and queue.left < self._effort.leave_below:
+        if queue.left < self._effort.leave.below:
             return True
         if queue.finished or queue.stuck:
             return True

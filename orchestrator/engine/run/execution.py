@@ -43,7 +43,7 @@ from orchestrator.domain.pace import Pace
 from orchestrator.domain.run import Counts, RunState
 from orchestrator.domain.waiting import WORTH_SAYING, Rest, Waiting
 from orchestrator.engine.asking.breaker import BreakerTripped
-from orchestrator.engine.asking.effort import Effort
+from orchestrator.engine.asking.effort import Effort, Leave
 from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.leased_items import open_work_queue
 from orchestrator.engine.asking.work_queue import RunContext, WorkQueue
@@ -59,6 +59,7 @@ from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
 from orchestrator.engine.run.run_window import RunWindow
 from orchestrator.engine.run.session import FRUITLESS_LOSSES, SessionCost
+from orchestrator.engine.run.tail import watch_tail
 from orchestrator.engine.run.tuning import run_tuned_session
 from orchestrator.engine.run.unsendable import discard_unsendable
 from orchestrator.engine.tasks import task_group
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.run import Run
     from orchestrator.engine.asking.canary import Canary
     from orchestrator.engine.asking.run_controls import RunControls
@@ -132,6 +134,7 @@ class Execution:
         )
         self._run_window = RunWindow(self._job.policy)
         self._out: dict[str, OrchestratorError] = {}  # endpoints that this run no longer uses, and why
+        self._leave = Leave(self._job.policy.fallback_below)
         self._resting: dict[str, Rest] = {}  # endpoints that are not asked for a while
         self._pace = Pace(self._job.policy.requests_per_minute, self._job.policy.tokens_per_minute)
         self._session_costs: dict[str, SessionCost] = {}
@@ -172,7 +175,7 @@ class Execution:
         while counts.unfinished:
             await self._until_ready(counts)
             self._run_window.check()
-            before, out = counts, len(self._out)
+            before, out, below = counts, len(self._out), self._leave.below
             counts = await self._shift(self._wanted(counts))
             if not counts.unfinished:
                 break
@@ -186,7 +189,11 @@ class Execution:
             if self._controls.held:
                 await self._rest()
             elif not (
-                self._asks or len(self._out) > out or counts.settled > before.settled or await self._goes_on(counts)
+                self._asks
+                or self._leave.below > below
+                or len(self._out) > out
+                or counts.settled > before.settled
+                or await self._goes_on(counts)
             ):
                 raise RunStopped(
                     f"{counts.unfinished:,} items are left that no endpoint asks; run the same command again"
@@ -199,7 +206,7 @@ class Execution:
         """
         routes = [self._usable(route.endpoints) for route in self._job.routes]
         fallback = self._fallback
-        if fallback is not None and (not routes[0] or counts.unfinished < self._job.policy.fallback_below):
+        if fallback is not None and (not routes[0] or counts.unfinished < self._leave.below):
             return [Weighted(fallback)]
         if not all(routes):
             *others, last = self._out.items()
@@ -304,11 +311,20 @@ class Execution:
                 if job.rollout is None:
                     async with open_work_queue(work) as queue:
                         with stop.until_deadline():
+                            if (price := self._fallback_price(wanted)) is not None:
+                                watchers.start_soon(watch_tail, queue, price, self._leave)
                             await self._use_all(wanted, queue, in_flight)
                 else:
                     await self._run_rollouts(work, in_flight)
             watchers.cancel_scope.cancel()
         return await self._counts()
+
+    def _fallback_price(self, wanted: Sequence[Weighted]) -> UsePrice | None:
+        """Return what the fallback charges for answers, if the rest may be left to it for its price."""
+        fallback = self._fallback
+        if fallback is None or not isinstance(fallback, PricedByUse) or any(fallback is one.endpoint for one in wanted):
+            return None
+        return fallback.use_price
 
     async def _run_rollouts(self, work: RunContext, in_flight: InFlight) -> None:
         """Run the job's rollouts, and use the endpoints of each route while something waits for them."""
@@ -456,14 +472,13 @@ class Execution:
         self, opened: Awake, weighted: Weighted, presence: Presence, queue: WorkQueue, in_flight: InFlight
     ) -> Waiting | None:
         """Ask all members of one endpoint."""
-        below = self._job.policy.fallback_below if self._fallback not in (None, weighted.endpoint) else 0
         stop = queue.work.stop.child()
         effort = Effort(
             presence,
             self._controls,
             stop,
             weight=weighted.weight,
-            leave_below=below,
+            leave=self._leave if self._fallback not in (None, weighted.endpoint) else Leave(),
             pace=self._pace,
             use_price=weighted.endpoint.use_price if isinstance(weighted.endpoint, PricedByUse) else None,
         )

@@ -130,7 +130,7 @@ def is_unneeded(queue: WorkQueue, in_flight: InFlight, effort: Effort) -> bool:
     """Whether there is no reason to wake the endpoint: nothing is left that it would get, or a stop is requested."""
     return (
         queue.finished
-        or queue.left < effort.leave_below
+        or queue.left < effort.leave.below
         or (queue.cleared and in_flight.others(effort.presence))
         or effort.stop.requested
     )
