@@ -101,7 +101,7 @@ _PANELS = {
         "logs.logs": "Print a run's log: what happened and when, and what the run is waiting for.",
         "runs.runs": "List the latest runs.",
         "items.items": "List a run's items in input order.",
-        "items.item": "Show one item with every attempt, its request and its answer.",
+        "items.item": "Show one item with every attempt, its request, its answer, and its asks.",
         "report.report": "Report on a period or a run: what finished, what failed and why, what it cost, how endpoints "
         "were left.",
         "costs.costs": "Show what endpoints cost: seconds awake according to this ledger's receipts, times the price "

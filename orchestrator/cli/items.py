@@ -55,7 +55,7 @@ def item(
     item_id: Annotated[str, typer.Argument(help="The item's id.", metavar="ID")],
     json: AsJson = False,
 ) -> None:
-    """Show one item with every attempt, its request, its answer, and all that a rollout has asked for it."""
+    """Show one item with every attempt, its request, its answer, and its asks."""
     found = with_app(context, lambda app: app.item(run, item_id), json=json)
     if json:
         print_json(found)

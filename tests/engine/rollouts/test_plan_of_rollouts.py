@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
@@ -45,6 +46,8 @@ async def test_an_edited_rollout_keeps_its_answers_up_to_where_it_differs(store:
     endpoint = Scripted()
     await run(rollout_job(TEXTS, drafted, endpoint, tmp_path), store)
     assert await asks_of(rollout_job(TEXTS, drafted, endpoint, tmp_path), store) == AsksToMake(0, 0)
+    renamed = replace(rollout_job(TEXTS, drafted, endpoint, tmp_path), name="renamed", sink=None)
+    assert await asks_of(renamed, store, reuse=("rollouts",)) is None
     edited = rollout_job([*TEXTS, "new"], judged, endpoint, tmp_path)
     found = await asks_of(edited, store)
     assert found == AsksToMake(100, 301)
