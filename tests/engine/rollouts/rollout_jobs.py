@@ -25,10 +25,11 @@ def rollout_job(
     endpoint: Scripted | Mapping[str, Scripted],
     folder: Path,
     policy: Policy | None = None,
+    name: str = "rollouts",
 ) -> Job:
     source = IterableSource([{"id": f"i{number}", "text": text} for number, text in enumerate(texts)], id="id")
     policy = policy or Policy(backoff=QUICK)
-    return Job("rollouts", source, endpoint, JsonlSink(folder / "out.jsonl"), policy=policy, rollout=rollout)
+    return Job(name, source, endpoint, JsonlSink(folder / f"{name}.jsonl"), policy=policy, rollout=rollout)
 
 
 def failures(job: Job) -> dict[str, dict[str, Any]]:
@@ -49,13 +50,14 @@ class AskRow:
     attempts: int
 
 
-async def ask_rows(store: Store) -> list[AskRow]:
-    """Return all asks in the ledger, in the order in which rollouts made them."""
-    statement = (
-        "SELECT item_id, number, endpoint, step, request, outcome, answer, attempts FROM ask ORDER BY item_id, number"
-    )
+async def ask_rows(store: Store, job: str = "rollouts") -> list[AskRow]:
+    """Return all asks of a job, in the order in which its rollouts made them."""
+    statement = """
+        SELECT item_id, number, endpoint, step, request, outcome, answer, attempts
+        FROM ask JOIN job ON job.id = job_id WHERE name = :job ORDER BY item_id, number
+    """
     async with store.database.read() as connection:
-        rows = (await connection.execute(statement)).all()
+        rows = (await connection.execute(statement, {"job": job})).all()
     return [
         AskRow(item, number, to, step, orjson.loads(request), outcome, answer and orjson.loads(answer), attempts)
         for item, number, to, step, request, outcome, answer, attempts in rows
