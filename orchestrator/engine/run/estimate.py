@@ -8,16 +8,12 @@ from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, basis_of, est
 from orchestrator.domain.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.domain.estimate import Load
     from orchestrator.job import Job
     from orchestrator.store import Store
 
 
-async def estimate_for(
-    load: Load, job: Job, identity: Mapping[str, object], job_id: int | None, store: Store
-) -> Estimate:
+async def estimate_for(load: Load, job: Job, identity: object, job_id: int | None, store: Store) -> Estimate:
     """Estimate what asking this load would take, from the latest run of the job that says enough."""
     if not load.items:
         return NOTHING_TO_ASK

@@ -59,7 +59,7 @@ from orchestrator.engine.run.members import ask_members
 from orchestrator.engine.run.readings import read_along
 from orchestrator.engine.run.run_window import RunWindow
 from orchestrator.engine.run.session import FRUITLESS_LOSSES, SessionCost
-from orchestrator.engine.run.tail import watch_tail
+from orchestrator.engine.run.tail import leave_all, watch_tail
 from orchestrator.engine.run.tuning import run_tuned_session
 from orchestrator.engine.run.unsendable import discard_unsendable
 from orchestrator.engine.tasks import task_group
@@ -171,6 +171,8 @@ class Execution:
         if counts.unfinished:
             await self._store.runs.reopen(self._run.id)
             self._events.emit(WorkBegan(counts))
+            if self._first is None and (price := self._fallback_price(self._job.endpoints)) is not None:
+                await leave_all(self._run, self._job, self._store, price, self._leave, self._events)
             await self._until_open()
         while counts.unfinished:
             await self._until_ready(counts)

@@ -8,14 +8,34 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.events import TailHandedOver
-from orchestrator.domain.tail import SETTLED_IN, handed_over
+from orchestrator.domain.tail import SETTLED_IN, HandedOver, handed_over
+from orchestrator.engine.run.estimate import estimate_for
 
 if TYPE_CHECKING:
     from orchestrator.domain.charges import UsePrice
+    from orchestrator.domain.run import Run
     from orchestrator.engine.asking.effort import Leave
     from orchestrator.engine.asking.work_queue import WorkQueue
+    from orchestrator.job import Job
+    from orchestrator.ports import EventListener
+    from orchestrator.store import Store
 
 _LOOK = 2.0  # seconds between two looks
+
+
+async def leave_all(run: Run, job: Job, store: Store, price: UsePrice, leave: Leave, events: EventListener) -> None:
+    """Leave everything to a fallback with this price if, by an estimate from earlier runs, waking would cost more.
+
+    Nothing is known of tokens before, so only a price by the request is compared.
+    """
+    if price.per_million_tokens is not None:
+        return
+    load = await store.estimates.left(run.id)
+    here = (await estimate_for(load, job, run.spec.about.get("identity"), run.job_id, store)).cost
+    there = price.charge(load.items, None, None).dollars
+    if here is not None and there < here:
+        leave.below = sys.maxsize
+        events.emit(TailHandedOver(load.items, here, there, str(HandedOver(load.items, here, there))))
 
 
 async def watch_tail(queue: WorkQueue, price: UsePrice, leave: Leave) -> None:

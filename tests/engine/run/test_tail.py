@@ -56,3 +56,15 @@ async def test_nothing_is_left_by_an_endpoint_that_is_not_billed(store: Store, t
     main, fallback = Scripted(delay=2.0), Scripted(name="fallback", use_price=UsePrice(0.0))
     await run(job_of(TEXTS, main, tmp_path, Policy(concurrency=4), fallback), store)
     assert fallback.texts == []
+
+
+async def test_a_few_items_wake_nothing_if_the_fallback_asks_them_for_less(store: Store, tmp_path: Path) -> None:
+    main = Scripted(terms=TERMS, delay=2.0)
+    await run(job_of(TEXTS[:40], main, tmp_path, Policy(concurrency=4)), store)
+    fallback = Scripted(name="fallback", use_price=UsePrice(0.1))
+    job = job_of([*TEXTS[:40], "new", "newer"], main, tmp_path, Policy(concurrency=4), fallback)
+    progress = Progress()
+    await run_job(RunRequest(job), store, progress, Stop(), UNGUARDED)
+    assert sorted(fallback.texts) == ["new", "newer"]
+    assert main.calls == ["resume", "pause"]  # of the first run
+    assert any(line.startswith("2 items left to the fallback") for line in progress.proofs)
