@@ -73,7 +73,8 @@ async def theirs_of_completions(client: Client, model: str, prompt: object, **pa
 
 async def theirs_of_responses(client: Client, model: str, **parameters: object) -> Answer:
     said = await client.responses.create(model=model, input="hello", stream=False, **parameters)
-    notes = frozenset({Note.CUT} if said.status == "incomplete" else ())
+    used_up = said.usage.output_tokens == parameters.get("max_output_tokens")  # `transformers serve`: "completed"
+    notes = frozenset({Note.CUT} if said.status == "incomplete" or used_up else ())
     return Answer(said.output_text, said.usage.input_tokens, said.usage.output_tokens, notes)
 
 
