@@ -1,4 +1,9 @@
-"""`Job`, the declaration in a job file."""
+"""`Job`, the declaration in a job file.
+
+A job without a sink leaves its answers in the ledger. It keeps only the columns in `Job.keep`, and none by default:
+the ledger would hold a copy of every kept value for each run, and the ids are enough to join the answers with the
+input. Whatever delivers is skipped; the manifest has no files.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,11 @@
 End-of-file on a pipe is not a reliable sign: processes that the parent has forked without exec, such as the workers of
 a process pool, also hold the pipe. The number of our parent is reliable: when it dies, the kernel gives us another one.
 So pipes carry messages, and if end-of-file does arrive, it counts as well.
+
+The end of a pipe alone proves nothing (`orchestrator/parent.py`), because children that the job's code forks hold
+it open. Guard, supervisor and workers therefore check `getppid` twice a second. Such children receive signals as
+any program does and end with us. Code that never yields cannot keep a run from ending either: a thread receives
+signals (`cli/signals.py`) and ends the process if the event loop does not react; the guard pauses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Calls: work in a thread with an event loop of its own, for callers that block and for callers that await."""
+"""Calls: work in a thread with an event loop of its own, for callers that block and for callers that await.
+
+Because the loop is not the caller's, a run works where one runs already, keeps its leases if the caller's loop is
+blocked, and pauses its endpoints even if the caller's loop is closed over it. Between calls, neither a thread nor
+the ledger is open, so an idle notebook holds nothing, and a connection that is never left keeps no process alive.
+`api/connection.py` imports the application only once it is opened.
+"""
 
 from __future__ import annotations
 

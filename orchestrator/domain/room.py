@@ -1,4 +1,8 @@
-"""Room: how many concurrent requests this machine has descriptors, ports and buffers for, whatever the endpoint."""
+"""Room: how many concurrent requests this machine has descriptors, ports and buffers for, whatever the endpoint.
+
+`NoRoom` (this machine has no more descriptors, ports or buffers) says nothing about the endpoint and costs nothing:
+the items return to the work queue, and `Room` says how many requests fit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""The control plane of a Hugging Face Space: it is restarted, looked at by its stage, and paused."""
+"""The control plane of a Hugging Face Space: it is restarted, looked at by its stage, and paused.
+
+A Space is a state by its stage; one that nobody knows does not run, and may cost money once we have restarted it:
+
+    PAUSED, SLEEPING, an error, unknown -> restart -> BUILDING, APP_STARTING
+      -> RUNNING: address, sleep time set and read back -> pause -> PAUSED
+"""
 
 from __future__ import annotations
 

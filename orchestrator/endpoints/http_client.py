@@ -1,4 +1,11 @@
-"""The HTTP client of a data plane: aiohttp, or the faster `ry` if it does the same."""
+"""The HTTP client of a data plane: aiohttp, or the faster `ry` if it does the same.
+
+A data plane sends through an `HttpClient`: aiohttp, or `ry` (`fast_client.py`, an optional package) if `is_plain`
+(`domain/http_client.py`) says that both do the same. `ry` trusts other certificates than OpenSSL, so TLS stays with
+aiohttp; and proxies too. The threads of `ry` do not survive a fork, so a forked process asks with aiohttp, and so do
+threads other than the main one, in which it has crashed. Its errors quote whole URLs, so `fast_client.py` raises
+aiohttp's instead.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""RayEndpoint: what we would start on this machine, started on the nodes of a Ray cluster instead."""
+"""RayEndpoint: what we would start on this machine, started on the nodes of a Ray cluster instead.
+
+Each member is a worker number with a place of its own or none:
+
+    not running -> waiting for a place -> on a node (its process: starting, awake ...) -> not running
+                      (never: failed)          place lost: EndpointLost, and resume asks for another place
+
+The run's child `ray_driver.py` is the only process beside the actors that imports Ray; it owns one actor
+(`ray_keeper.py`) for each place. A keeper holds the same `LocalControl` or `Replica` that we use on this machine, and
+says at each look where its process answers. `ray_cluster.py` speaks to the driver in lines of JSON, `ray_worker.py`
+is the member, and requests go directly from its data plane to the node. Ray restarts nothing: `resume` does. Waiting
+for a place counts as installing. Wires stay on this machine, which alone asks. When Ray ends an actor, it kills the
+actor's child, so a foreign server has a second supervisor below the first.
+"""
 
 from __future__ import annotations
 

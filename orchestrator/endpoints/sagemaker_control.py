@@ -1,4 +1,11 @@
-"""The control planes of SageMaker: an endpoint that is deleted and created again, or a component at zero copies."""
+"""The control planes of SageMaker: an endpoint that is deleted and created again, or a component at zero copies.
+
+An endpoint sleeps by not existing: its configuration, which is never touched, makes it the same again. Its name is
+unique, so a creation whose answer was lost is repeated and then refused. A tag tells what runs have created, and
+nothing else is deleted unless the terms are to pause always. What is being created cannot be deleted; such a pause is
+repeated by `state` once it can be. A component sleeps at zero copies, and its instances are seen released. botocore
+signs (`aws_access.py`), and our own HTTP client sends (`sagemaker_data.py`).
+"""
 
 from __future__ import annotations
 

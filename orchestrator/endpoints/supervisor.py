@@ -2,8 +2,12 @@
 
 The process PARENT starts it as `python supervisor.py SECONDS PARENT COMMAND...`, with a pipe as standard input. Input
 on the pipe, its end, or the parent's death is the order to end the server: SIGTERM to its process group, then SIGKILL
-to whatever is left after so many seconds. The supervisor ends as the server did: with its exit code, or by its signal.
-PARENT 0 stands for another supervisor that started it without such a pipe.
+to whatever is left after so many seconds. The supervisor ends as the server did: with its exit code, or by its
+signal. PARENT 0 stands for another supervisor that started it without such a pipe.
+
+A local worker ends with its parent: it checks its parent, reads end-of-file on its stdin, and has PDEATHSIG on Linux.
+A foreign server (`LocalServer`) does none of that, so a supervisor runs it: our child, which owns the server and its
+descendants as a process group, adopts those that leave it (subreaper), and ends them all when its own stdin ends.
 """
 
 import ctypes

@@ -4,6 +4,9 @@ It looks once a second while a stream is open, and for a short time after that. 
 number; the latest frames are kept. A stream is a position among them, so two hundred streams cost no more memory than
 one, and a stream that falls behind the kept frames is dropped. A client that comes back with the id of the last frame
 it got receives those that followed, or a snapshot if they are gone.
+
+It asks whether anything was committed (`Changes` in `store/changes.py`: SQLite's `data_version`, one PRAGMA), compares
+`App.current()` with what it saw last, and reads on in the logs of runs, so that runs of any process show.
 """
 
 from __future__ import annotations

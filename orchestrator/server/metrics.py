@@ -1,7 +1,12 @@
 """`/metrics`: the ledger for Prometheus, read from it at each scrape. Nothing is kept in this process.
 
-No series is about one job, run or batch: a thousand batches make no more series than one. Labels are endpoints, causes
-and states.
+No series is about one job, run or batch: a thousand batches make no more series than one. Labels are endpoints,
+causes and states.
+
+There is a `LedgerCollector` for each scrape, over a `LedgerMetrics` (`domain/metrics.py`) that `store/metrics.py`
+reads at that moment. Counters are the ledger's running totals (`domain/running_totals.py`): a process adds what its
+`Progress` has not `counted` yet in the transaction of each reading, and `prune` adds the costs of the awake windows
+that it deletes, so no counter goes down.
 """
 
 from __future__ import annotations

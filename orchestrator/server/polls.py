@@ -1,4 +1,8 @@
-"""What programs poll is remembered for a moment, so a hundred polls a second cost a live run next to nothing."""
+"""What programs poll is remembered for a moment, so a hundred polls a second cost a live run next to nothing.
+
+It remembers for a quarter of a second what a user's poll of a batch, a run or `/metrics` was answered, and forgets it
+whenever this server is asked to change something.
+"""
 
 from __future__ import annotations
 

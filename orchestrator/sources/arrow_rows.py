@@ -1,4 +1,12 @@
-"""Rows from Arrow's batches, whether from Parquet files or from tables in memory."""
+"""Rows from Arrow's batches, whether from Parquet files or from tables in memory.
+
+Where Arrow becomes rows (Parquet files, tables in memory), `rows_of` (`sources/arrow_rows.py`) does it, and nothing
+else, with the values of `arrow_values.py`; so an item does not depend on which library held its row. `ArrowSource`
+opens whatever it is given as one `RecordBatchReader`. What has a length, and a query, is read again each time,
+because it may have changed, as a file may. What has no length can be read only once, but `plan`, `--limit` and a
+second `run` of one job object must see the same rows, so its stream is copied to a temporary file at the first
+reading, as standard input is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The Hugging Face Hub through `huggingface_hub`, an optional package: its client, and what its failures mean."""
+"""The Hugging Face Hub through `huggingface_hub`, an optional package: its client, and what its failures mean.
+
+This is the only place that imports `huggingface_hub`, an optional package, and knows its errors. `storage/hf.py`
+reads files by range itself, because the package's file system keeps listings and reads ahead; what it has listed or
+versioned at a commit is read at that commit.
+"""
 
 from __future__ import annotations
 

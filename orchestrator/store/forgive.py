@@ -1,4 +1,9 @@
-"""Forgiving: discarded items become available again, with a fresh count of attempts."""
+"""Forgiving: discarded items become available again, with a fresh count of attempts.
+
+A discard that will be asked again stays until the item is settled again (`item.forgiven` is not below
+`result.attempts`). The run that asks again counts it as unsettled; every other run with that item still has its
+result. A finished run stays whole whatever `retry`, edits and crashes do.
+"""
 
 from __future__ import annotations
 

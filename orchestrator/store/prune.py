@@ -3,6 +3,11 @@
 Every step is one transaction, so deletion can stop at any moment and continue later. Rows to delete are found by
 reading, outside the transaction. A transaction deletes so few rows and bytes that it takes milliseconds; if it takes
 longer, the next one deletes fewer.
+
+Old runs are deleted in short steps (`store/prune.py`). A run is first marked superseded, so that no process
+continues one whose deletion was interrupted. Its chunks go before the members that they count; members go by ranges
+of row ids, each with the items that no other run has. The deleting connection does not enforce foreign keys,
+because deleting one run would otherwise check every member of all runs.
 """
 
 from __future__ import annotations

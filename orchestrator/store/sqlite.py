@@ -1,8 +1,11 @@
 """Which SQLite library the ledger uses, and whether that one may write ahead.
 
-Libraries from 3.7.0 to 3.51.2 carry the "WAL-reset" corruption bug (sqlite.org/wal.html, "The WAL-Reset Bug"; fixed in
-3.51.3, and in 3.50.7 and 3.44.6 of the older series). Two writing processes can lose committed pages with it, so it
-decides which library is used, and whether the ledger may use a write-ahead log at all.
+Libraries from 3.7.0 to 3.51.2 carry the "WAL-reset" corruption bug (sqlite.org/wal.html, "The WAL-Reset Bug"; fixed
+in 3.51.3, and in 3.50.7 and 3.44.6 of the older series). Two writing processes can lose committed pages with it, so
+it decides which library is used, and whether the ledger may use a write-ahead log at all.
+
+We use the standard library's SQLite if it is sound, else the one in the `pysqlite3` wheel; if neither is, the ledger
+uses a rollback journal. Every run says which.
 """
 
 from __future__ import annotations

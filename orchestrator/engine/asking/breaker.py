@@ -1,4 +1,9 @@
-"""Breaker: stop a run in which every request fails, before it costs more money."""
+"""Breaker: stop a run in which every request fails, before it costs more money.
+
+The breaker takes an endpoint out of use if `policy.breaker` requests in a row fail for one cause with no success in
+between. It holds such a streak back until it has been judged (a success, another cause, or the end of the items
+settles it), so that nothing committed is ever taken back; after `kill -9`, held items are asked again.
+"""
 
 from __future__ import annotations
 

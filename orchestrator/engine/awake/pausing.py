@@ -1,4 +1,8 @@
-"""Pausing: ask an endpoint to sleep until it is seen asleep."""
+"""Pausing: ask an endpoint to sleep until it is seen asleep.
+
+If the ledger cannot be written, its last readable state decides who pauses. A process that then seems not to be the
+last ends with `PauseUnconfirmed`, so that its guard looks again once the ledger can be written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Deliver: write the settled items in input order, with a manifest that proves it."""
+"""Deliver: write the settled items in input order, with a manifest that proves it.
+
+Deliver pages through the members in input order (`Views.settled` reads only what most rows need,
+`exact_json.loads_all` parses a page at once), writes temporary files, syncs, renames, and writes the manifest. A
+job's own files are those that the manifest beside them names, under the job's name; after a kill between two
+renames, those whose SHA-256 the unfinished manifest has. Nothing else is replaced without `--overwrite`, nor
+anything whose SHA-256 has changed; `engine/run/files.py` checks this before anything is asked. An output with more
+of the same rows is kept under its run's number. A run that has settled nothing since it was delivered
+(`delivered_at` is set, and it is the job's latest) is not delivered again if the sink's `stamp`, over settings,
+sizes and times of all three files, still is the one that the run keeps (`deliver_once`).
+"""
 
 from __future__ import annotations
 

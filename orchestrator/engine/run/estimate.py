@@ -1,4 +1,12 @@
-"""Gather what an estimate is made from: the earlier runs that are alike, and their awake windows."""
+"""Gather what an estimate is made from: the earlier runs that are alike, and their awake windows.
+
+`domain/estimate.py` knows a `Load` (items and characters to ask), `Sample`s (answered requests), the `Pace` fitted
+to them, and the `Billing` of each endpoint (seconds awake beside the asking, price); `estimated` makes an
+`Estimate` of them, which says why where it says nothing. A plan's load is counted while rows are classified
+(`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the latest run that is
+alike (`engine/run/estimate.py`). What a server got done in a time is fitted, not latencies, because these include
+waiting in its queue.
+"""
 
 from __future__ import annotations
 

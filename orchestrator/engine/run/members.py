@@ -1,4 +1,9 @@
-"""Members: the servers of one endpoint. They join and leave while it is asked; each has its own session."""
+"""Members: the servers of one endpoint. They join and leave while it is asked; each has its own session.
+
+A member that does not come up, or is lost again and again, rests and is tried again while others work
+(`MemberRests`), each time after twice as long, until it has settled something. One that has ended, because others
+had the rest in their hands, is used again if they all fail.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,12 @@
 
 `operations` says what an operation is, `requests` what may be asked, `answers` what is answered. `looking` and `acting`
 have the handlers, and `document` the OpenAPI document, which is made from the same declarations.
+
+`server/api/` declares each operation once (`Operation`: path, role, pydantic model of the query or body, model of
+the answer, handler); the declaration checks requests and makes the OpenAPI document. Answers are made by
+`report/listings.py` and `domain/report_json.py`, as for `--json`. A run of a batch belongs to the batch's owner,
+every other one to the admin. A job file is submitted by a child process (`engine/daemon/submit_file.py`), since it
+is the user's code.
 """
 
 from __future__ import annotations

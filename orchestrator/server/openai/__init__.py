@@ -2,6 +2,11 @@
 
 `objects` has the objects as JSON, `bodies`, `queries` and `multipart` read requests. The handlers are in a module for
 each kind of object.
+
+`objects.py` makes its objects as JSON from the values of `domain/batch.py`; `bodies.py`, `queries.py` and
+`multipart.py` read requests and refuse them in OpenAI's words; a form's file goes piece by piece to `receiving`
+(`engine/batches/files.py`), whatever the order of its parts, and is gone unless it is kept. There is a module of
+handlers for each kind of object.
 """
 
 from __future__ import annotations

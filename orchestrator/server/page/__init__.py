@@ -2,6 +2,17 @@
 
 `layout` has the frame and the parts of every page, `assets` the files that it loads, `curves` what the script draws,
 `actions` what most buttons do. Every other module is one page, or a few that belong together.
+
+`server/page/` has the pages, which the server renders whole: a module for each, made of the parts in `layout.py`,
+from one call of `App`. `app.js` keeps them up to date: when `/events` says that something happened (at most once a
+second, and never in a hidden tab), it fetches the same address again and changes only what differs in the document,
+so no page has a second form, focus and selection stay, and every page works without the script. Figures of curves
+are JSON in an attribute, which uPlot draws. An action is a form; the script asks first. What a live page shows is
+gathered by `engine/overview.py`, which reads less than the report. What can take seconds to compute (causes of very
+many failures, the report of a week) goes through `server/remembered.py`: it is computed in the background, a page
+waits for it a tenth of a second, and shows the last figure if that is not enough. A chat is shown as one by
+`domain/conversation.py`, which turns requests and answers of any shape into turns. Files have a hash in their
+address (`assets.py`) and are kept for ever.
 """
 
 from __future__ import annotations
