@@ -57,6 +57,7 @@ class Ran:
     concurrency: int | None = None
     asks: Sequence[AskTotal] = ()
     routes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    handed_over: str | None = None  # what was left to the fallback for its price, in words
 
     @property
     def ended_at(self) -> float | None:

@@ -217,7 +217,8 @@ def cost_line(run: RunReport) -> str:
     each = run.figures.cost_per_1000
     thousand = "" if each is None else f", {money(each)} per 1,000 items"
     awake = f" for {duration(run.cost.seconds)} awake" if run.cost.seconds else ""
-    return f"cost {money(run.cost.dollars)}{awake}{thousand}"
+    handed_over = "" if run.ran.handed_over is None else f"; {run.ran.handed_over}"
+    return f"cost {money(run.cost.dollars)}{awake}{thousand}{handed_over}"
 
 
 def failure_line(failure: Failure) -> str:

@@ -25,7 +25,7 @@ SELECT r.id, j.name, r.state, r.created_at, r.started_at, r.left_at, r.finished_
        (SELECT coalesce(sum(c.completed), 0) FROM chunk c WHERE c.run_id = r.id) AS completed,
        (SELECT coalesce(sum(c.discarded), 0) FROM chunk c WHERE c.run_id = r.id) AS discarded, r.notification,
        {IS_OWED} AS owes_news, r.rate, r.concurrency,
-       json_extract(r.spec, '$.routes') AS routes
+       json_extract(r.spec, '$.routes') AS routes, json_extract(r.spec, '$.handed_over') AS handed_over
 FROM run r JOIN job j ON j.id = r.job_id
 """
 _RUNS = f"""{_RUN}
@@ -162,6 +162,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         rate,
         concurrency,
         routes,
+        handed_over,
     ) = row
     hooks = orjson.loads(notification).get("results", []) if notification else []
     created, started, left, finished, due, deadline = moments
@@ -189,6 +190,7 @@ def _as_ran(row: Sequence[Any]) -> Ran:
         rate=rate,
         concurrency=concurrency,
         routes=orjson.loads(routes) if routes else {},
+        handed_over=handed_over,
     )
 
 

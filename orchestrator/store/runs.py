@@ -245,6 +245,12 @@ class Runs:
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "output": output})
 
+    async def handed_over(self, run_id: int, why: str) -> None:
+        """Store what was left to the fallback for its price, in words, for the report."""
+        statement = "UPDATE run SET spec = json_set(spec, '$.handed_over', :why) WHERE id = :run"
+        async with self._database.write() as connection:
+            await connection.execute(statement, {"run": run_id, "why": why})
+
     async def reopen(self, run_id: int) -> None:
         """Finished, failed or stopped -> open: there are unsettled items again."""
         async with self._database.write() as connection:

@@ -34,8 +34,9 @@ async def leave_all(run: Run, job: Job, store: Store, price: UsePrice, leave: Le
     here = (await estimate_for(load, job, run.spec.about.get("identity"), run.job_id, store)).cost
     there = price.charge(load.items, None, None).dollars
     if here is not None and there < here:
-        leave.below = sys.maxsize
-        events.emit(TailHandedOver(load.items, here, there, str(HandedOver(load.items, here, there))))
+        leave.below, found = sys.maxsize, HandedOver(load.items, here, there)
+        events.emit(TailHandedOver(load.items, here, there, str(found)))
+        await store.runs.handed_over(run.id, str(found))
 
 
 async def watch_tail(queue: WorkQueue, price: UsePrice, leave: Leave) -> None:
@@ -58,4 +59,5 @@ async def watch_tail(queue: WorkQueue, price: UsePrice, leave: Leave) -> None:
             leave.below = sys.maxsize
             queue.work.events.emit(TailHandedOver(found.items, found.here, found.there, str(found)))
             queue.notify()
+            await queue.work.store.runs.handed_over(queue.work.run_id, str(found))
             return

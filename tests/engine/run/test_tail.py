@@ -10,8 +10,10 @@ import pytest
 from orchestrator import Policy
 from orchestrator.domain.charges import UsePrice
 from orchestrator.domain.costs import bill
+from orchestrator.domain.report_words import cost_line
 from orchestrator.domain.terms import Terms
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.report import report_of
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.stop import Stop
@@ -38,6 +40,7 @@ async def test_the_rest_is_left_to_a_cheaper_fallback_and_the_report_says_so(sto
     assert 50 < len(main.texts) < 100  # after half a minute
     assert main.calls == ["resume", "pause"]
     assert any("items left to the fallback: finishing there costs about $" in line for line in progress.proofs)
+    assert "items left to the fallback" in cost_line((await report_of(store, 1)).runs[0])
     costs = {cost.what: cost.dollars for cost in bill(await store.windows.receipts(), "endpoint", time.time())}
     assert costs["fallback"] == pytest.approx(0.1 * len(fallback.texts))
 
