@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exact_json
@@ -47,7 +48,7 @@ class ToolConversation:
     async def _called(self, function: Mapping[str, Any]) -> object:
         """Return a tool's result, or what is wrong with the call, for the model to correct."""
         name, arguments = function["name"], function.get("arguments") or "{}"
-        if name not in self._tools:
+        if (tool := self._tools.get(name)) is None:
             return f"there is no tool {name!r}; there are {', '.join(self._tools) or 'none'}"
         try:
             given = exact_json.loads(arguments) if isinstance(arguments, str) else arguments
@@ -55,7 +56,11 @@ class ToolConversation:
             return f"the arguments are not JSON: {error}"
         if not isinstance(given, dict):
             return "the arguments are not a JSON object"
-        return await self._ask.call(self._tools[name], **given)
+        try:
+            inspect.signature(tool).bind(**given)
+        except TypeError as error:
+            return f"the arguments do not fit: {error}"
+        return await self._ask.call(tool, **given)
 
 
 def _described(tool: Callable[..., object]) -> dict[str, object]:
