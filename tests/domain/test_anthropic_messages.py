@@ -249,7 +249,6 @@ def chats(draw: st.DrawFn) -> list[dict[str, object]]:
     return [*turns, {"role": "user", "content": draw(TEXTS)}]
 
 
-@pytest.mark.untraced
 @given(chats())
 def test_a_chat_survives_the_way_to_a_message_and_back(messages: list[dict[str, object]]) -> None:
     body = {"model": "m", "max_tokens": 5, "messages": messages}

@@ -288,7 +288,6 @@ _EVENTS = st.lists(
 )
 
 
-@pytest.mark.untraced
 @settings(max_examples=100)
 @given(_EVENTS, st.integers(0, 300), st.integers(1, 20), st.integers(0, 200))
 def test_the_limit_stays_within_its_bounds(
