@@ -240,11 +240,6 @@ PROGRAMS: dict[str, Program] = {
         _SERVE,
         _TRANSFORMERS,
     ),
-    "transformers-cb": Program(
-        "transformers",
-        [*_SERVE, "--continuous-batching"],
-        _TRANSFORMERS,
-    ),
     "infinity": Program(
         "infinity",
         [

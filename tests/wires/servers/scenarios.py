@@ -272,9 +272,6 @@ SCENARIOS: dict[str, Scenario] = {
         "wait.",
         _transformers,
     ),
-    "transformers-serve-cb": Scenario(
-        "transformers serve --continuous-batching", "transformers-cb", "The same model.", _transformers
-    ),
     "litellm": Scenario(
         "LiteLLM's proxy",
         "litellm",
