@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import Item
-
-if TYPE_CHECKING:
-    from orchestrator.domain.item import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +61,3 @@ class Ask(Item):
     step: str | None = None
     failed: list[FailedAsk] = field(default_factory=list)
     shares: bytes | None = None
-
-
-def asked_again(lease: Lease, recorded: RecordedAsk) -> dict[str, object]:
-    """Return the fields of an `Ask` that continues what an earlier process began."""
-    return {
-        "lease": lease,
-        "attempt": recorded.attempts + 1,
-        "failures": [failed.kind for failed in recorded.failures],
-        "failed": list(recorded.failures),
-    }

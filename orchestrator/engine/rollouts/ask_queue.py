@@ -96,7 +96,7 @@ class AskQueue(WorkQueue):
         self._asks: dict[int, Ask] = {}  # open ones, by key
         self._out: set[int] = set()  # keys of those that were taken and have not come back
         self._settling: set[int] = set()  # keys of those whose outcome is being committed
-        self._twins: dict[Shared, list[Ask]] = {}  # that wait for the answer to an equal one
+        self._equal: dict[Shared, list[Ask]] = {}  # the first one is asked, the others wait for its answer
         self._recent: OrderedDict[Shared, Completed] = OrderedDict()
         self._recent_size = 0
         self._given: list[Settlement] = []  # answers that are known already
@@ -179,10 +179,10 @@ class AskQueue(WorkQueue):
                 self._given.append(Settlement(ask, shared(known), 0.0))
                 self._refill.set()
                 return
-            if key in self._twins:
-                self._twins[key].append(ask)
+            equal = self._equal.setdefault(key, [])
+            equal.append(ask)
+            if len(equal) > 1:
                 return
-            self._twins[key] = []
         self._offer([ask])
 
     def abandon(self, asks: Collection[Ask]) -> None:
@@ -191,16 +191,22 @@ class AskQueue(WorkQueue):
             if ask.key in self._settling:
                 continue
             if self._asks.pop(ask.key, None) is not None and ask.shares is not None:
-                twins = self._twins[ask.shares, ask.nth]
-                if ask in twins:
-                    twins.remove(ask)
-                elif twins:
-                    self._offer([twins.pop(0)])
-                else:
-                    del self._twins[ask.shares, ask.nth]
+                self._leave_equal(ask, (ask.shares, ask.nth))
         self.in_flight.give_up({ask.key for ask in asks})
         self._out.difference_update(ask.key for ask in asks)
         self._rest_if_idle()
+
+    def _leave_equal(self, ask: Ask, key: Shared) -> None:
+        """Take an ask from those that are equal; the next one is asked if this one was."""
+        equal = self._equal.get(key, [])
+        if ask not in equal:  # its answer is known, and about to be committed
+            return
+        was_asked = equal[0] is ask
+        equal.remove(ask)
+        if not equal:
+            del self._equal[key]
+        elif was_asked:
+            self._offer([equal[0]])
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
         """Return the next batch of asks that somebody still waits for; empty if nothing is ready."""
@@ -278,10 +284,11 @@ class AskQueue(WorkQueue):
                 continue
             self._settling.add(ask.key)
             if isinstance(ask, Ask) and ask.shares is not None:
-                twins = self._twins.pop((ask.shares, ask.nth), [])
+                key = ask.shares, ask.nth
+                equal = self._equal.pop(key) if ask in self._equal.get(key, []) else []
                 if isinstance(outcome, Completed):
-                    self._remember((ask.shares, ask.nth), outcome)
-                for twin in twins:
+                    self._remember(key, outcome)
+                for twin in (one for one in equal if one is not ask):
                     self._settling.add(twin.key)
                     self.work.progress.shared += 1
                     yield Settlement(twin, shared(outcome), 0.0)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from orchestrator import Policy, RequestFailed
-from orchestrator.domain.errors import AskedToStop, FailureKind
+from orchestrator.domain.errors import AskedToStop, FailureKind, NotAwake
 from orchestrator.engine.stop import Stop
 from tests.engine.rollouts.rollout_jobs import ask_rows, failures, rollout_job
 from tests.engine.scripted import QUICK, Scripted, outputs, run
@@ -141,6 +141,23 @@ async def test_equal_asks_of_several_items_share_an_answer(store: Store, tmp_pat
     assert endpoint.texts.count("drawn") == 30
     assert len(await ask_rows(store)) == 90
     await run(rollout_job(texts, rollout, endpoint, tmp_path, Policy(backoff=QUICK, dedupe=False)), store)
+
+
+async def test_a_rollout_may_return_before_the_known_answer_to_an_equal_ask_is_committed(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint = Scripted(name="e")
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        await ask("the same")
+        await ask(row["text"])
+        ask.soon("the same", step="not awaited")
+        return await ask("the same", step="awaited") if row["text"] == "text 0" else "done"
+
+    texts = [f"text {number}" for number in range(20)]
+    job = rollout_job(texts, rollout, endpoint, tmp_path)
+    await run(job, store)
+    assert len(outputs(job)) == 20
 
 
 @pytest.mark.parametrize("gathers", [True, False])
@@ -369,7 +386,7 @@ async def test_without_the_only_endpoint_of_a_name_the_run_fails_and_keeps_its_a
     endpoints["judge"].wakes = False
     endpoints["judge"].startup_timeout = 1.0
     job = rollout_job(["a", "b"], three_steps, endpoints, tmp_path)
-    with pytest.raises(Exception, match="j"):
+    with pytest.raises(NotAwake, match="endpoint j "):
         await run(job, store)
     assert [row.answer for row in await ask_rows(store)] == ["A", "B"]
     endpoints["judge"].wakes = True
