@@ -1,12 +1,14 @@
 """Breaker: stop a run in which every request fails, before it costs more money.
 
 The breaker takes an endpoint out of use if `policy.breaker` requests in a row fail for one cause with no success in
-between. It holds such a streak back until it has been judged (a success, another cause, or the end of the items
-settles it), so that nothing committed is ever taken back; after `kill -9`, held items are asked again.
+between. It holds such a streak back until it has been judged (a success, another cause, the end of the items, or some
+seconds in which nothing else can be asked settle it), so that nothing committed is ever taken back; after `kill -9`,
+held items are asked again.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,7 @@ class Breaker:
         self._cause: _Cause | None = None
         self._requests = 0  # in the streak
         self._held: deque[list[Settlement]] = deque()
+        self.held_at = 0.0  # when the latest one was, on the monotonic clock
 
     def judged(self, settlements: list[Settlement]) -> list[Settlement]:
         """Return what may be settled after a request ended like this. Raises `BreakerTripped` at a full streak."""
@@ -53,6 +56,7 @@ class Breaker:
         self._cause = cause
         self._requests += 1
         self._held.append(settlements)
+        self.held_at = time.monotonic()
         if self.tripped:
             raise BreakerTripped(failures[0], self._requests)
         return released if len(self._held) <= MOST_HELD else self._held.popleft()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.ports import DataPlane
 
 METRICS = 2.0  # seconds between two readings of the server's metrics
+HELD = 5.0  # seconds for which failures are held back while nothing else can be asked
 LARGE = 100_000  # bytes of a request that may exceed some limit
 
 
@@ -143,8 +144,8 @@ class _FanOut:
             self._workers_group.cancel_scope.cancel()  # what is still sent was given up
 
     async def _serve(self, sent: SentRequest) -> None:
-        """Send one request, which a rival may cut short."""
-        if self._policy.hedge:
+        """Send one request, which may be cut short: by a rival, or because nobody wants its answer any more."""
+        if self._queue.gives_up:
             with anyio.CancelScope() as sent.scope:
                 await self._send(sent)
         else:
@@ -179,8 +180,8 @@ class _FanOut:
         while not (self._effort.stop.requested or self._finished):
             now, soon = time.monotonic(), None
             if self._concurrency.has_place(self._demand.requests):
-                if self._breaker.holds and self._queue.cleared and not self._concurrency.in_flight:
-                    await self._settle(self._breaker.release())  # no further answer can show whose fault it is
+                if (held := self._held_left(now)) is not None and held <= 0:
+                    await self._settle(self._breaker.release())
                     continue
                 if self._is_done():
                     return None
@@ -194,10 +195,9 @@ class _FanOut:
                         return sent
                 if self._gives_up(now):
                     return None
-                if (idle := self._idle_left(now)) is not None:
-                    if idle <= 0:
-                        return None
-                    soon = idle if soon is None else min(soon, idle)
+                if (idle := self._idle_left(now)) is not None and idle <= 0:
+                    return None
+                soon = min((left for left in (soon, idle, held) if left is not None), default=None)
             with self._effort.stop.while_running(), anyio.move_on_after(soon):
                 await self._queue.changed()
         return None
@@ -213,6 +213,15 @@ class _FanOut:
             self._waiting = waiting
             return True
         return False
+
+    def _held_left(self, now: float) -> float | None:
+        """Return for how many seconds failures are held back; none if no further answer can show whose fault they are.
+
+        None if nothing is held, or something is to be asked first.
+        """
+        if not self._breaker.holds or self._concurrency.in_flight or self._queue.waits:
+            return None
+        return 0.0 if self._queue.cleared else self._breaker.held_at + HELD - now
 
     def _idle_left(self, now: float) -> float | None:
         """Return for how many seconds the endpoint stays awake if nobody asks it; None if somebody does."""

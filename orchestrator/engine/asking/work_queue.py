@@ -100,6 +100,11 @@ class WorkQueue(ABC):
         return False
 
     @property
+    def gives_up(self) -> bool:
+        """Whether requests may be given up before they are answered."""
+        return self.work.policy.hedge
+
+    @property
     def has_suspects(self) -> bool:
         """Whether an item waits to be asked alone."""
         return bool(self._alone)

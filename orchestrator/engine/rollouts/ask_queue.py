@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.asking.work_queue import Demand, RunContext
     from orchestrator.job import Route
 
-_RECENT = 16_000_000  # characters of answers that are kept for equal asks of other rollouts
+_RECENT = 16_000_000  # bytes of answers that are kept for equal asks of other rollouts
+_EACH = 500  # bytes that an answer takes besides its text
 Shared = tuple[bytes, int]  # what equal asks of several rollouts have in common
 
 
@@ -96,6 +97,7 @@ class AskQueue(WorkQueue):
         self._asks: dict[int, Ask] = {}  # open ones, by key
         self._out: set[int] = set()  # keys of those that were taken and have not come back
         self._settling: set[int] = set()  # keys of those whose outcome is being committed
+        self._failing: set[int] = set()  # keys of those whose failed attempt is being committed
         self._equal: dict[Shared, list[Ask]] = {}  # the first one is asked, the others wait for its answer
         self._recent: OrderedDict[Shared, Completed] = OrderedDict()
         self._recent_size = 0
@@ -135,13 +137,18 @@ class AskQueue(WorkQueue):
 
     @property
     def has_work(self) -> bool:
-        """Whether its endpoints have something to do, now or in a moment."""
-        return not self.ended and bool(self._asks)
+        """Whether rollouts may get an answer without asking anything more. They get none if all failures are held."""
+        return not self.ended and bool(self.waits or self._given or self.in_flight or self._settling or self._failing)
 
     @property
     def hunger(self) -> int:
         """How many more asks its consumers want to find ready; 0 if there are none."""
         return self._low_water + 1 - len(self._ready) if self._demands else 0
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether requests may be given up before they are answered."""
+        return True
 
     @property
     def most(self) -> int:
@@ -152,6 +159,10 @@ class AskQueue(WorkQueue):
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
         super().set_demand(consumer, demand)
         self._rollouts.demand_changed()
+
+    def leave(self) -> None:
+        """Let the endpoints of other routes, which may rest as long as any works, see that these are not used now."""
+        self._rollouts.notify()
 
     def end(self) -> None:
         """Its endpoints are not used any more, so rollouts that wait for it wait in vain."""
@@ -281,6 +292,7 @@ class AskQueue(WorkQueue):
                 continue
             yield settlement
             if isinstance(outcome, RetryLater):
+                self._failing.add(ask.key)
                 continue
             self._settling.add(ask.key)
             if isinstance(ask, Ask) and ask.shares is not None:
@@ -297,14 +309,15 @@ class AskQueue(WorkQueue):
         """Keep an answer for equal asks to come, and forget the oldest ones beyond a limit."""
         if key not in self._recent:
             self._recent[key] = outcome
-            self._recent_size += len(outcome.output)
+            self._recent_size += len(outcome.output) + _EACH
         while self._recent_size > _RECENT:
-            self._recent_size -= len(self._recent.popitem(last=False)[1].output)
+            self._recent_size -= len(self._recent.popitem(last=False)[1].output) + _EACH
 
     def after(self, ask: Ask, outcome: Outcome, now: float) -> None:
         """Go on after an outcome was committed: schedule the next attempt, or count the ask."""
         progress = self.work.progress
         self._out.discard(ask.key)
+        self._failing.discard(ask.key)
         match outcome:
             case RetryLater(delay, failure):
                 progress.retried += 1

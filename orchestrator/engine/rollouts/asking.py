@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from orchestrator.engine.rollouts.conversation import ToolConversation
+from orchestrator.engine.rollouts.pending import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from orchestrator.engine.rollouts.open_rollout import OpenRollout
-    from orchestrator.engine.rollouts.pending import Pending
 
 
 class Answers(Protocol):
@@ -44,16 +46,20 @@ class Asking:
         self, request: object, to: str | None = None, *, step: str | None = None, deadline: float | None = None
     ) -> Any:
         """Send a request and return its answer."""
-        return await self._answers.begin(self._rollout, request, to, step, deadline)
+        return await self.soon(request, to, step=step, deadline=deadline)
 
     def soon(
         self, request: object, to: str | None = None, *, step: str | None = None, deadline: float | None = None
     ) -> Pending:
         """Send a request; await what is returned for its answer."""
+        if not self._rollout.may_ask():
+            return Pending()  # whoever awaits it is cancelled
         return self._answers.begin(self._rollout, request, to, step, deadline)
 
     async def call(self, function: Callable[..., Awaitable[Any]], *args: object, **kwargs: object) -> Any:
         """Call a function of the user, and record its result."""
+        if not self._rollout.may_ask():
+            await anyio.sleep_forever()  # until it is cancelled
         return await self._answers.call(self._rollout, function, args, kwargs)
 
     def conversation(

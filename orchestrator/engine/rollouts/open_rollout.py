@@ -34,8 +34,9 @@ class OpenRollout:
     `asks`: those that are not settled, by key. `spoiled`: why the item is discarded whatever the function returns.
     """
 
-    def __init__(self, item: Item, known: Known) -> None:
+    def __init__(self, item: Item, known: Known, max_asks: int) -> None:
         self.item = item
+        self._max_asks = max_asks
         self.asks: dict[int, Ask] = {}
         self.number = 0  # of the latest ask, counted from 1
         self.ended = False
@@ -54,6 +55,20 @@ class OpenRollout:
         self._times[hashed] = nth + 1
         self.number += 1
         return nth, self._known.get((hashed, nth))
+
+    def may_ask(self) -> bool:
+        """Return whether it may ask once more. Otherwise its function is cancelled, since it may catch any failure."""
+        if self.ended:
+            raise RuntimeError("the rollout has returned, so it cannot ask any more")
+        if self.number < self._max_asks:
+            return True
+        self.end_early(RequestFailed(FailureKind.ROLLOUT, f"it asks more than policy.max_asks={self._max_asks} times"))
+        return False
+
+    def end_early(self, why: RequestFailed) -> None:
+        """Discard the item for this reason, and cancel its function."""
+        self.spoiled = why
+        self.scope.cancel()
 
     def count(self, answer: Completed | RecordedAsk) -> None:
         """Count the tokens and notes of an answer."""
@@ -79,7 +94,6 @@ class AskMaker:
             for name, one in identities.items()
         }
         self._shares = {name: job.policy.dedupe and not drawn_by_chance(one) for name, one in identities.items()}
-        self._max_asks = job.policy.max_asks
         self._keys = itertools.count(1)
 
     def ask(
@@ -87,8 +101,7 @@ class AskMaker:
     ) -> tuple[Ask, RecordedAsk | None]:
         """Return the ask for a request, and what the ledger has of it.
 
-        Raises `ValueError` for an endpoint that the job does not name, `TypeError` for a request without a JSON form,
-        `RequestFailed` if the rollout has asked too often.
+        Raises `ValueError` for an endpoint that the job does not name, `TypeError` for a request without a JSON form.
         """
         name = self._first if to is None else to
         if name not in self._shapes:
@@ -107,7 +120,7 @@ class AskMaker:
     ) -> tuple[Ask, RecordedAsk | None]:
         """Return a call of the user's function as an ask, and what the ledger has of it.
 
-        Raises `TypeError` for arguments without a JSON form, `RequestFailed` if the rollout has asked too often.
+        Raises `TypeError` for arguments without a JSON form.
         """
         name = getattr(function, "__qualname__", type(function).__qualname__)
         stored, _, hashed = request_json({"function": name, "args": list(args), "kwargs": kwargs})
@@ -116,13 +129,6 @@ class AskMaker:
         return ask, known
 
     def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> tuple[Ask, RecordedAsk | None]:
-        if rollout.ended:
-            raise RuntimeError("the rollout has returned, so it cannot ask any more")
-        if rollout.number >= self._max_asks:
-            rollout.spoiled = RequestFailed(
-                FailureKind.ROLLOUT, f"it asks more than policy.max_asks={self._max_asks} times"
-            )
-            raise rollout.spoiled
         nth, known = rollout.next_ask(hashed)
         item = rollout.item
         ask = Ask(next(self._keys), f"{item.id} (ask {rollout.number})", stored, 1, item.lease)

@@ -41,15 +41,17 @@ class Replay:
             raise TypeError(f"job {job.name!r} has no rollout")
         self._function: Callable[[Any, Any], Awaitable[object]] = job.rollout
         self._maker = AskMaker(job, identity)
+        self._max_asks = job.policy.max_asks
 
     async def __call__(self, item_id: str, request: bytes, known: Known) -> Replayed:
         """Run the rollout of one item until it has returned, failed, or cannot go on."""
         answers = _Recorded(self._maker)
-        rollout = OpenRollout(Item(0, item_id, request, 1, _NO_LEASE), known)
+        rollout = OpenRollout(Item(0, item_id, request, 1, _NO_LEASE), known, self._max_asks)
 
         async def run() -> None:
             try:
-                await self._function(row_of(request), Asking(answers, rollout))
+                with rollout.scope:
+                    await self._function(row_of(request), Asking(answers, rollout))
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001 - the run will say so; what is cancelled below ends here as well

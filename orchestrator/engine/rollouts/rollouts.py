@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _FIRST = 64  # rollouts that are open before an endpoint is awake
 _FOR_EACH = 8  # rollouts that may be open for each request that may be in flight
 _ENDING = 2000  # rollouts that have returned and may wait for their commit
+_SPARE_DEADLINES = 1000  # that no longer matter and are still kept
 _TOGETHER = 64  # items whose earlier asks are read at a time
 
 
@@ -181,7 +182,7 @@ class Rollouts:
         self._prepared += [(item, known.get(item.id, {})) for item in some]
 
     async def _run(self, item: Item, known: Known) -> None:
-        rollout, begun = OpenRollout(item, known), time.monotonic()
+        rollout, begun = OpenRollout(item, known, self.work.policy.max_asks), time.monotonic()
         try:
             outcome = await self._outcome(rollout)
         finally:
@@ -310,8 +311,15 @@ class Rollouts:
             self._add_deadline(timeout, awaited[0], None)
 
     def _add_deadline(self, seconds: float, rollout: OpenRollout, ask: Ask | None) -> None:
+        if len(self._deadlines) > _SPARE_DEADLINES + 2 * (len(self._awaited) + self._open):
+            self._deadlines = [one for one in self._deadlines if self._matters(one[2], one[3])]
+            heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (time.monotonic() + seconds, next(self._numbers), rollout, ask))
         self._sooner.set()
+
+    def _matters(self, rollout: OpenRollout, ask: Ask | None) -> bool:
+        """Whether a deadline still is one: nothing has ended that it concerns."""
+        return not rollout.ended and (ask is None or ask.key in self._awaited)
 
     async def keep_deadlines(self) -> None:
         """Discard asks, and end rollouts, whose time is over."""
@@ -325,13 +333,12 @@ class Rollouts:
                 await self._sooner.wait()
 
     async def _time_is_over(self, rollout: OpenRollout, ask: Ask | None) -> None:
-        if rollout.ended:
+        if not self._matters(rollout, ask):
             return
         if ask is None:
             timeout = f"policy.item_timeout={self.work.policy.item_timeout:g}"
-            rollout.spoiled = RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s")
-            rollout.scope.cancel()
-        elif ask.key in self._awaited:
+            rollout.end_early(RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s"))
+        else:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
             self._queue_of(ask).in_flight.give_up({ask.key})
             await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])

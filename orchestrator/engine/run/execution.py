@@ -344,6 +344,7 @@ class Execution:
             settled, out = queue.settled, len(self._out)
             usable = self._usable(queue.route.endpoints)
             await self._use_all(usable, queue, queue.in_flight)
+            queue.leave()
             if not self._usable(queue.route.endpoints):
                 queue.work.stop.drain(queue.work.policy.grace)
             elif queue.settled == settled and len(self._out) == out:
@@ -355,15 +356,15 @@ class Execution:
 
     async def _use_all(self, wanted: Sequence[Weighted], queue: WorkQueue, in_flight: InFlight) -> None:
         """Use these endpoints until the queue has nothing for them."""
-        if await self._is_anything_sendable(wanted, queue):
+        if await self._is_anything_sendable(wanted, queue, in_flight):
             async with task_group() as uses:
                 for one in wanted:
                     uses.start_soon(self._use_with_rests, one, queue, in_flight)
 
-    async def _is_anything_sendable(self, wanted: Sequence[Weighted], queue: WorkQueue) -> bool:
+    async def _is_anything_sendable(self, wanted: Sequence[Weighted], queue: WorkQueue, in_flight: InFlight) -> bool:
         """Whether there is something to wake these endpoints for. Discards what none of them can be sent."""
         try:
-            await discard_unsendable(queue, [one.endpoint for one in wanted])
+            await discard_unsendable(queue, [one.endpoint for one in wanted], in_flight)
         except BreakerTripped as tripped:
             for one in wanted:
                 self._drop(one.endpoint, tripped)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
+    from orchestrator.engine.asking.in_flight import InFlight
     from orchestrator.engine.asking.work_queue import WorkQueue
     from orchestrator.ports import Endpoint
 
 _ONE = Limits(1, None)
 
 
-async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) -> None:
+async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint], in_flight: InFlight) -> None:
     """Discard requests that none of these endpoints can be sent, up to the first one that can.
 
     So a wrong template wakes no endpoint. Raises `BreakerTripped`, and discards none, after as many refusals in a row
@@ -45,7 +46,9 @@ async def discard_unsendable(queue: WorkQueue, endpoints: Sequence[Endpoint]) ->
                 with stop.while_running():
                     await queue.changed()
                 continue
+            in_flight.send(batch, me)  # while it is checked, something is being done for those that wait for it
             refusal = await _refusal(batch[0].request, checking, policy)
+            in_flight.give_up({batch[0].key})
             if refusal is None:
                 queue.requeue(batch)
                 break

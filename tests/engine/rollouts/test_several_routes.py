@@ -1,0 +1,186 @@
+"""Rollouts that ask several routes of which some do not answer, and asks that nobody awaits any more."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from orchestrator import Policy, RequestFailed
+from orchestrator.domain.errors import Snoozed
+from orchestrator.domain.queue import Claim, Submission
+from orchestrator.engine.awake.reaper import registered
+from orchestrator.engine.progress import Progress
+from orchestrator.engine.rollouts import ask_queue, rollouts
+from orchestrator.engine.rollouts.open_rollout import OpenRollout
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
+from orchestrator.engine.stop import Stop
+from tests.engine.rollouts.rollout_jobs import failures, rollout_job
+from tests.engine.scripted import QUICK, Scripted, outputs, run
+from tests.unguarded import UNGUARDED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator import Ask
+    from orchestrator.store import Store
+
+
+def two() -> dict[str, Scripted]:
+    return {"writer": Scripted(name="w", model="large"), "judge": Scripted(name="j", model="small")}
+
+
+async def test_failures_that_two_routes_hold_back_at_the_same_time_are_settled(store: Store, tmp_path: Path) -> None:
+    endpoints = two()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        return await ask(f"poison {row['text']}", row["text"])
+
+    job = rollout_job(["writer", "judge"], rollout, endpoints, tmp_path)
+    with anyio.fail_after(60):
+        await run(job, store)
+    assert {failure["status"] for failure in failures(job).values()} == {400}
+    assert [one.calls for one in endpoints.values()] == [["resume", "pause"]] * 2
+
+
+async def test_a_failure_is_not_held_back_while_a_rollout_does_something_else(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(name="e")
+    caught = anyio.Event()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "waits":
+            await caught.wait()
+            return "waited"
+        try:
+            return await ask(row["text"])
+        except RequestFailed:
+            caught.set()
+            return await ask("instead")
+
+    job = rollout_job(["waits", "poison"], rollout, endpoint, tmp_path)
+    with anyio.fail_after(600):
+        await run(job, store)
+    assert outputs(job) == {"i0": "waited", "i1": "INSTEAD"}
+
+
+async def test_a_rollout_may_end_without_awaiting_an_ask_whose_answer_is_known(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(name="e")
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "first":
+            await ask("the same")
+            for number in range(10):
+                await ask(f"{number}")
+            return "first"
+        for number in range(3):
+            await ask(f"other {number}")
+        ask.soon("the same")
+        raise ValueError("no")
+
+    job = rollout_job(["first", "second"], rollout, endpoint, tmp_path)
+    with anyio.fail_after(60):
+        await run(job, store)
+    assert outputs(job) == {"i0": "first"}
+
+
+async def test_a_rollout_that_asks_again_until_it_is_answered_is_cancelled(store: Store, tmp_path: Path) -> None:
+    endpoint, tries = Scripted(name="e"), 0
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        nonlocal tries
+        while tries < 100:  # without end, as users write it
+            tries += row["text"] == "poison"
+            try:
+                return await ask(row["text"])
+            except RequestFailed:
+                continue
+        return "not reached"
+
+    job = rollout_job(["poison", "fine"], rollout, endpoint, tmp_path, Policy(backoff=QUICK, max_asks=5))
+    with anyio.fail_after(60):
+        await run(job, store)
+    assert outputs(job) == {"i1": "FINE"}
+    assert failures(job)["i0"]["message"] == "it asks more than policy.max_asks=5 times"
+    assert tries == 6
+
+
+async def test_an_ask_whose_deadline_is_over_frees_its_place(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(name="e", stuck_over="slow")
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        try:
+            return await ask(row["text"], deadline=5.0 if row["text"] == "slow" else None)
+        except RequestFailed:
+            return "over"
+
+    policy = Policy(backoff=QUICK, timeout=2000, concurrency=1)
+    job = rollout_job(["slow", "fast", "fast 2"], rollout, endpoint, tmp_path, policy)
+    with anyio.fail_after(600):
+        await run(job, store)
+    assert outputs(job) == {"i0": "over", "i1": "FAST", "i2": "FAST 2"}
+
+
+async def test_a_queued_run_is_requeued_while_one_route_rests_and_no_other_has_anything_to_do(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoints = two()
+    endpoints["judge"].refuses = {"*": 3600.0}
+    endpoints["writer"].delay = 1.0
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "other":
+            return [await ask(f"{number}", "writer") for number in range(100)]
+        return await ask(row["text"], "judge")
+
+    job = rollout_job(["judged", "other"], rollout, endpoints, tmp_path)
+    begun = time.time()
+    number, _ = await store.queue.submit(Submission(job.name, {}, ["w", "j"], begun))
+    async with registered(store) as daemon:
+        assert await store.queue.claim(daemon, time.time()) == number
+        with pytest.raises(Snoozed):
+            await run_job(RunRequest(job, claim=Claim(number, daemon)), store, Progress(), Stop(), UNGUARDED)
+    assert time.time() - begun < 600
+    (queued,) = await store.queue.listed(begun)
+    assert queued.due_at == pytest.approx(begun + 3600, abs=60)
+    assert [one.calls for one in endpoints.values()] == [["resume", "pause"]] * 2
+
+
+async def test_deadlines_of_asks_that_were_answered_are_forgotten(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "_SPARE_DEADLINES", 10)
+    most = 0
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        nonlocal most
+        await ask(row["text"], deadline=100_000)
+        if row["text"] == "text 299":
+            most = sum(isinstance(one, OpenRollout) for one in gc.get_objects())
+        return "done"
+
+    await run(rollout_job([f"text {number}" for number in range(300)], rollout, Scripted(), tmp_path), store)
+    assert 0 < most < 250
+
+
+async def test_short_answers_that_are_kept_for_equal_asks_count_for_the_memory_that_they_take(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_queue, "_RECENT", 5000)
+    endpoint = Scripted(name="e")
+
+    asked = anyio.Event()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "later":
+            await asked.wait()
+            return await ask("first")
+        answers = [await ask(text) for text in ["first", *map(str, range(100))]]
+        asked.set()
+        return answers
+
+    await run(rollout_job(["later", "sooner"], rollout, endpoint, tmp_path), store)
+    assert endpoint.texts.count("first") == 2
