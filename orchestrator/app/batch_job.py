@@ -1,6 +1,6 @@
 """The job of a batch: which endpoints serve its model, and how its lines are asked.
 
-`app/batch_job.py` makes the `Job` of a batch: its endpoints are all whose `[endpoints.NAME] models` have the model,
+This module makes the `Job` of a batch: its endpoints are all whose `[endpoints.NAME] models` have the model,
 each with `OpenAIBatchWire`, which passes bodies through whole; an item is a line, and its id the `custom_id`.
 `app/batch_validation.py` reads a whole file as a stream, in a process of its own unless it is small, and
 `domain/batch_lines.py` decides what is wrong with a line. Whatever it accepts, `JsonlSource` reads as one item.

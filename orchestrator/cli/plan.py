@@ -58,6 +58,6 @@ def plan(
 
 
 async def _after_canary(options: Globals, request: RunRequest, items: int, app: App, *, quiet: bool) -> Forecast:
-    from orchestrator.cli.run import attended  # what shows progress is imported only if something is asked
+    from orchestrator.cli.attended import attended_run  # what shows progress is imported only if something is asked
 
-    return await attended(options, request, app, partial(app.canary, request, items), quiet=quiet)
+    return await attended_run(options, request, app, partial(app.canary, request, items), quiet=quiet)

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
+from orchestrator.cli.attended import attended_run
 from orchestrator.cli.command import Missing, print_json, reported, with_app
 from orchestrator.cli.global_options import Globals
 from orchestrator.cli.options import AsJson, Canary, JobFile, Limit, Overrides, Overwrite, Quiet, Reuse
 from orchestrator.cli.show import report_lines
-from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR
 from orchestrator.domain.answer import by_name
 from orchestrator.domain.exit_code import ExitCode
-from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_request import RunRequest, request_from
 from orchestrator.engine.run.run_result import RunResult
-from orchestrator.report.progress import show_bar, show_lines, shown
-from orchestrator.store.sqlite import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from orchestrator.app import App
     from orchestrator.engine.run.session import SessionCost
-    from orchestrator.engine.stop import Stop
-
-T = TypeVar("T")
 
 
 def run(
@@ -67,30 +59,10 @@ def execute(
 
 
 async def _run(options: Globals, request: RunRequest, app: App, *, quiet: bool) -> RunResult:
-    report = await attended(options, request, app, partial(app.run, request), quiet=quiet)
+    report = await attended_run(options, request, app, partial(app.run, request), quiet=quiet)
     if not quiet:
         STDERR.print("; ".join([f"plan: {report.plan}", *report.hints]))
     return report
-
-
-async def attended(
-    options: Globals, request: RunRequest, app: App, work: Callable[[Progress, Stop], Awaitable[T]], *, quiet: bool
-) -> T:
-    """Execute the run, as `work` does with the progress and a stop: show progress, heed signals, say what was left."""
-    progress, database = Progress(), app.store.database
-    show = partial(show_bar if STDERR.is_terminal else show_lines, STDERR)
-    if not quiet:
-        STDERR.print(f"ledger {options.settings().ledger} · {describe()}", style="dim")
-    try:
-        async with shown(progress, None if quiet else show):
-            return await heeding_signals(
-                partial(work, progress), progress, database.busy_timeout, request.job.policy.grace
-            )
-    finally:
-        for proof in [] if quiet else progress.proofs:
-            STDERR.print(proof)
-        for trouble in progress.troubles:
-            STDERR.print(trouble, style="yellow")
 
 
 def _as_json(report: RunResult, code: ExitCode) -> dict[str, object]:

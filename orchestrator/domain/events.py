@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orchestrator.domain.estimate import Estimate
     from orchestrator.domain.run import Counts, Plan
+    from orchestrator.domain.tail import HandedOver
     from orchestrator.domain.waiting import Waiting
 
 
@@ -60,22 +62,17 @@ class WorkBegan:
 
 @dataclass(frozen=True, slots=True)
 class RestEstimated:
-    """The canary is settled. Asking the other items will take about so many seconds and dollars; None if not known."""
+    """The canary is settled. `estimate`: of asking the other items."""
 
     items: int
-    seconds: float | None
-    cost: float | None
-    estimate: str
+    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class TailHandedOver:
-    """What is left is asked of the fallback, because `there` (dollars) is less than staying awake for it (`here`)."""
+    """What is left is asked of the fallback, because that costs less than staying awake for it."""
 
-    items: int
-    here: float
-    there: float
-    why: str
+    left: HandedOver
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Selects the proxy for a URL from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl does.
 
-The proxy for a URL is a pure function of the environment (`domain/proxies.py`): aiohttp's own `trust_env` would
-send loopback through it and read `~/.netrc`.
+The proxy for a URL is a pure function of the environment: aiohttp's own `trust_env` would send loopback
+through it and read `~/.netrc`.
 """
 
 from __future__ import annotations

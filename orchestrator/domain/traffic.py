@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.readings import Reading
 
 SAMPLED = 40  # chunks whose answers tell how long answers take: 20,000 of them
-
-
 NONE = "none"  # stands for the status of a request without an answer
 _ANSWERED = frozenset({FailureKind.GARBLED, FailureKind.BAD_ANSWER})  # with a status of 200
 

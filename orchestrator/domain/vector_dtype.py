@@ -1,9 +1,9 @@
 """The number format in which a local model computes vectors if the user leaves that to us (`dtype="auto"`).
 
-What the machine decides. `dtype="auto"` of vectors follows the CPU: `auto_dtype` (`domain/vector_dtype.py`) decides
-from its flags. The choice is in the endpoint's identity only if it is not the dtype of the weights, so that earlier
-hashes stay. An endpoint with such a choice is a `ChoosesByMachine`: before a run or a plan, `engine/run/choices.py`
-gives it the identities of the job's earlier runs, and it chooses as the latest one with the same settings did.
+What the machine decides. `dtype="auto"` of vectors follows the CPU: `auto_dtype` decides from its flags. The choice
+is in the endpoint's identity only if it is not the dtype of the weights, so that earlier hashes stay. An endpoint
+with such a choice is a `ChoosesByMachine`: before a run or a plan, `engine/run/choices.py` gives it the identities of
+the job's earlier runs, and it chooses as the latest one with the same settings did.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Waiting: until when nothing can be asked, when to report it, and whether to pause the endpoint meanwhile.
 
-If nothing can be asked for longer than waking costs (`domain/waiting.py`), `fan_out` returns a `Waiting`: the
+If nothing can be asked for longer than waking costs, `fan_out` returns a `Waiting`: the
 session ends, so the endpoint is paused, and rests. It is woken again in the same shift while others work. If all
 rest, or every item waits, the run waits with nothing awake, and a queued run is requeued (`Snoozed`). Waits use the
 monotonic clock; a wait stored in the ledger is never read as longer than it was when written.

@@ -1,7 +1,7 @@
 """The control planes of Hugging Face Jobs: one job, which is created, found by its labels and cancelled; or several.
 
 Hugging Face Jobs have no state to return to: each waking creates them, and their labels (endpoint, replica, window)
-are how any process finds them (`endpoints/hf_job_control.py`). What a container runs may be our own worker
+are how any process finds them. What a container runs may be our own worker
 (`worker/container.py`), whose token every process of the user derives from the Hub's. A provider that keeps its own
 clock is `Metered`: before a resume it is told the window's label and the lifetime (`domain/lifetime.py`: budget,
 run window, deadline), after which it ends the server by itself; after the pause, the receipt gets what it bills.

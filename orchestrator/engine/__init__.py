@@ -10,8 +10,10 @@ From run to settle, top down:
     asking/attempts     makes one request, halves it if it is refused as a whole, judges each item (`domain/verdict.py`)
     asking/breaker      holds back failures in a row until it is known whether the endpoint is at fault
     asking/work_queue   hands out items, which `leased_items` leases from the ledger; `commits` settles their outcomes
+    rollouts/rollouts   runs the user's functions in place of the leased items; what they ask waits in an `ask_queue`
     run/deliver         writes the output, in input order; run/notifier then notifies the hooks
 
 `stop.Stop` is passed down through all of these, and events come up (`events.Events`). `daemon/` executes queued runs
-in child processes, each of which calls `run_job`. Imports go down: daemon, run, then asking and awake.
+in child processes, each of which calls `run_job`. `bench/` loads an endpoint as a session does. Imports go down:
+daemon and bench, run, rollouts, then asking and awake.
 """

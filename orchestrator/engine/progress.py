@@ -138,9 +138,9 @@ class Progress:
                 self.start, self.step = counts, Phase.WAIT
             case events.RestEstimated(items=items, estimate=estimate):
                 self.note = f"the other {count(items, 'item')}: {estimate}"
-            case events.TailHandedOver(why=why):
-                self.note = why
-                self.proofs.append(why)
+            case events.TailHandedOver(left=left):
+                self.note = str(left)
+                self.proofs.append(str(left))
             case events.RunWindowClosed(window=window, opens_at=opens_at):
                 self.step = Phase.WAIT
                 until = f"{opens_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,8 +1,8 @@
 """Records as Arrow batches with one schema, in constant memory: for Parquet files and for tables in memory.
 
-Where records become Arrow (Parquet files, tables in memory), `TypedRecords` (`sinks/typed_records.py`) does it, and
-nothing else: `add` the records page by page, which wait as JSON lines in a file, then `reader()` returns a
-`RecordBatchReader` with one schema for all of them. Only the last record can settle the types, so there are always
+Where records become Arrow (Parquet files, tables in memory), `TypedRecords` does it, and nothing else:
+`add` the records page by page, which wait as JSON lines in a file, then `reader()` returns a `RecordBatchReader`
+with one schema for all of them. Only the last record can settle the types, so there are always
 two passes, and memory stays constant. `Shape` learns the type that preserves every value of a column; a column
 without such a type is JSON text. A declared output type (`output_schema.py`) is kept in the sink as JSON: a JSON
 Schema, or an Arrow schema in base64. `fitting.py` makes what Arrow accepts for it and refuses the rest, because

@@ -1,6 +1,6 @@
 """Rows from Arrow's batches, whether from Parquet files or from tables in memory.
 
-Where Arrow becomes rows (Parquet files, tables in memory), `rows_of` (`sources/arrow_rows.py`) does it, and nothing
+Where Arrow becomes rows (Parquet files, tables in memory), `rows_of` does it, and nothing
 else, with the values of `arrow_values.py`; so an item does not depend on which library held its row. `ArrowSource`
 opens whatever it is given as one `RecordBatchReader`. What has a length, and a query, is read again each time,
 because it may have changed, as a file may. What has no length can be read only once, but `plan`, `--limit` and a

@@ -1,7 +1,7 @@
 """How long a write waits for the writes of other processes.
 
-A write waits for other processes' writes for `busy_seconds`, half a second of SQLite's own waiting at a time
-(`store/busy_timeout.py`), so that a stop can end the wait: a locked ledger must not keep an endpoint awake.
+A write waits for other processes' writes for `busy_seconds`, half a second of SQLite's own waiting at a time,
+so that a stop can end the wait: a locked ledger must not keep an endpoint awake.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The counters always say what `result` says of the chunk's items, in every run th
 calls `add` or `recount` in the same transaction. A forgiven discard counts as discarded only if the chunk is done,
 because its run does not ask the item.
 
-Counters have one writer, `store/chunks.py`. A transaction that writes results calls `add` (none of the items had a
+Counters have one writer, this module. A transaction that writes results calls `add` (none of the items had a
 result: add to every chunk that has them, in every run) or `recount` (anything else: count those chunks again). At
 every commit, the counters of each chunk agree with its results, and `status` of ten million items adds up 20,000
 rows. Triggers would do the same, but nearly doubled the cost of writing an answer; this costs one index lookup

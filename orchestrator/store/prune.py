@@ -4,7 +4,7 @@ Every step is one transaction, so deletion can stop at any moment and continue l
 reading, outside the transaction. A transaction deletes so few rows and bytes that it takes milliseconds; if it takes
 longer, the next one deletes fewer.
 
-Old runs are deleted in short steps (`store/prune.py`). A run is first marked superseded, so that no process
+Old runs are deleted in short steps. A run is first marked superseded, so that no process
 continues one whose deletion was interrupted. Its chunks go before the members that they count; members go by ranges
 of row ids, each with the items that no other run has. The deleting connection does not enforce foreign keys,
 because deleting one run would otherwise check every member of all runs.
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 20, 1000  # rows of one table in one step
 BYTES = 8_000_000  # of requests and answers in one step: each page of them has to be looked at
-ASK_BYTES = (
-    BYTES // MOST
-)  # what an ask counts for besides, so that a step has no more of them than rows of other tables
+# What an ask counts for besides, so that a step has no more of them than rows of other tables
+ASK_BYTES = BYTES // MOST
 SLOW, QUICK = 0.025, 0.008  # seconds: a step that took longer is followed by a shorter one, a shorter one by a longer
 SLOTS_FOR = 90 * DAY  # schedules' decisions are kept for that long at the least
 COSTS_FOR = 400 * DAY  # a year's costs, and what was found best for an endpoint

@@ -1,7 +1,7 @@
 """Transition of discarded items that are to be asked again by a queued run: forgiven, and their run due.
 
 `retry` is a `take` that forgives: one transaction chooses a run, holds it, and opens it again where it has the
-items. A queued retry (`store/retries.py`, `App.queue_retry`) forgives in the transaction that makes the run due, so
+items. A queued retry (`App.queue_retry`) forgives in the transaction that makes the run due, so
 a daemon needs no order besides the queue.
 """
 

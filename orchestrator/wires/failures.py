@@ -50,12 +50,11 @@ _TOO_MANY = re.compile(  # TEI; Infinity
     r"""|"inputs?",.{0,80}?"msg":"List should have at most (?P<infinity>\d+) items""",
     re.IGNORECASE,
 )
-_EVERY_REQUEST = (
-    re.compile(  # refusals that hold for every request: TEI, the toolkit, llama.cpp, Infinity, LiteLLM, transformers
-        r"model is not an? (?!multimodal)|content type .{0,80} not supported|no content type provided"
-        r"|pooling type .{0,40} not OAI|ModelNotDeployedError|invalid model name passed|server is pinned to ",
-        re.IGNORECASE,
-    )
+# Refusals that hold for every request: of TEI, the toolkit, llama.cpp, Infinity, LiteLLM and transformers
+_EVERY_REQUEST = re.compile(
+    r"model is not an? (?!multimodal)|content type .{0,80} not supported|no content type provided"
+    r"|pooling type .{0,40} not OAI|ModelNotDeployedError|invalid model name passed|server is pinned to ",
+    re.IGNORECASE,
 )
 _BLAMES_INPUT = re.compile(  # errors of the server (500) in which llama.cpp means the request
     r"too large to process|input is not supported|failed to parse tools", re.IGNORECASE

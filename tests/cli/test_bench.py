@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands import rows, until
+from tests.commands import rows
 from tests.endpoints.test_local_server import PROGRAM
 from tests.load_server import LoadServer, load_server, percentile
 
@@ -51,25 +51,6 @@ def test_what_is_measured_is_what_the_server_has_recorded(
         assert found["from_sending"][f"p{percent}"] <= 1.5 * percentile(taken, percent) + 0.1
     in_flight = found["requests_per_second"] * found["from_sending"]["mean"]
     assert found["mean_in_flight"] == pytest.approx(in_flight, rel=0.3)  # Little's law
-
-
-def test_a_stall_of_the_server_is_in_the_percentiles_of_an_open_loop_and_hardly_in_those_of_a_closed_one(
-    workplace: Workplace, measured: LoadServer
-) -> None:
-    workplace.make_ledger()
-    measured.taken()
-    command = ("endpoints", "bench", measured.url, "--for", "6s", "--json")
-    with (
-        workplace.start(*command, "--rate", "100") as opened,
-        workplace.start(*command, "--concurrency", "1") as closed,
-    ):
-        until(lambda: len(measured.taken()) > 10)
-        measured.stall(2.0)
-        open_loop, closed_loop = opened.end().json, closed.end().json
-    assert open_loop["figures"]["from_arrival"]["longest"] > 1.8
-    assert open_loop["figures"]["from_arrival"]["p90"] > 0.8  # of six seconds of arrivals, two waited
-    assert closed_loop["figures"]["from_arrival"]["p90"] < 0.8
-    assert max(part["p99"] for part in open_loop["course"] if part["p99"]) > 1.8
 
 
 def test_a_sweep_finds_how_many_requests_a_server_can_work_on_and_remembers_it(workplace: Workplace) -> None:

@@ -10,12 +10,12 @@ import typer
 from anyio import to_thread
 
 from orchestrator.app.endpoints.bench import Bench
+from orchestrator.cli.attended import attended
 from orchestrator.cli.command import Missing, print_json, reported, with_app
 from orchestrator.cli.endpoints.check import TokenEnv
 from orchestrator.cli.endpoints.which import Name, Namespace
 from orchestrator.cli.html_file import check_page, write_page
 from orchestrator.cli.options import AsJson
-from orchestrator.cli.signals import heeding_signals
 from orchestrator.cli.terminal import STDERR, Terminal
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.exit_code import ExitCode
@@ -25,11 +25,9 @@ from orchestrator.domain.local_path import local_path
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.policy import Policy
 from orchestrator.engine.bench.load_test import LoadProgress
-from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_request import request_from
 from orchestrator.report.load_page import load_page
 from orchestrator.report.load_text import show_lines, show_live, show_load_test
-from orchestrator.report.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,22 +129,10 @@ def _load(rate: float | None, arrivals: Arrivals, concurrency: int | None, *, sw
 async def _bench(asked: Bench, output: Path | None, app: App, *, json: bool) -> LoadTest:
     if output is not None:
         await to_thread.run_sync(check_page, local_path(output), app.store.database.path)
-    progress, live = Progress(), LoadProgress()
+    live, policy = LoadProgress(), Policy() if asked.job is None else asked.job.policy
     show = partial(show_live if STDERR.is_terminal else show_lines, live, asked.seconds, STDERR)
-    policy = Policy() if asked.job is None else asked.job.policy
-    try:
-        async with shown(progress, None if json else show):
-            return await heeding_signals(
-                lambda stop: app.bench(asked, progress, stop, live),
-                progress,
-                app.store.database.busy_timeout,
-                policy.grace,
-            )
-    finally:
-        for proof in [] if json else progress.proofs:
-            STDERR.print(proof)
-        for trouble in progress.troubles:
-            STDERR.print(trouble, style="yellow")
+    work = partial(app.bench, asked, shown=live)
+    return await attended(app, work, grace=policy.grace, show=None if json else show)
 
 
 def _code(found: LoadTest) -> ExitCode:

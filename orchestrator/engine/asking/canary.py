@@ -1,9 +1,9 @@
 """Canary: a few items, spread over the lengths of requests, that are asked before all others.
 
-A canary is leased before all else: `store/canaries.py` gives each of its items a chunk of its own, `Canary`
-(`engine/asking/canary.py`) says which chunks may be leased next, and once they are settled, `AfterCanary`
-(`engine/run/after_canary.py`) decides whether everything else is. All this happens inside one shift, so the
-endpoint stays awake. A canary alone (`App.canary`) ends with `CanaryEnded`, which leaves an ordinary stopped run.
+A canary is leased before all else: `store/canaries.py` gives each of its items a chunk of its own, `Canary` says
+which chunks may be leased next, and once they are settled, `AfterCanary` (`engine/run/after_canary.py`) decides
+whether everything else is. All this happens inside one shift, so the endpoint stays awake. A canary alone
+(`App.canary`) ends with `CanaryEnded`, which leaves an ordinary stopped run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Guarding: tell the guard process, which pauses an endpoint if we die, what is owed, and replace it if it dies.
 
-`engine/awake/guarding.py` watches the guard inside `awake`, also during the final pause: once a second it replaces
-a guard that died, and tells it what the ledger says is owed for the endpoint, whichever run incurred it. If a new
-guard cannot be started at once, the run continues; it is alive and pauses by itself.
+A `Guarding` watches the guard inside `awake`, also during the final pause: once a second it replaces a guard that
+died, and tells it what the ledger says is owed for the endpoint, whichever run incurred it. If a new guard cannot be
+started at once, the run continues; it is alive and pauses by itself.
 """
 
 from __future__ import annotations

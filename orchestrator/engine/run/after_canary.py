@@ -50,7 +50,7 @@ class AfterCanary:
         if pace is None or not load.items:
             return True
         found = estimated(load, pace, billing, basis_of(run, len(samples)))
-        self._events.emit(RestEstimated(load.items, found.seconds, found.cost, str(found)))
+        self._events.emit(RestEstimated(load.items, found))
         most, spent = self._policy.max_cost, await self._budget_monitor.dollars()
         if most is not None and found.cost is not None and spent + found.cost > most:
             self.too_expensive = TooExpensive(

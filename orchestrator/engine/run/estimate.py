@@ -4,8 +4,7 @@
 to them, and the `Billing` of each endpoint (seconds awake beside the asking, price); `estimated` makes an
 `Estimate` of them, which says why where it says nothing. A plan's load is counted while rows are classified
 (`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the latest run that is
-alike (`engine/run/estimate.py`). What a server got done in a time is fitted, not latencies, because these include
-waiting in its queue.
+alike. What a server got done in a time is fitted, not latencies, because these include waiting in its queue.
 """
 
 from __future__ import annotations

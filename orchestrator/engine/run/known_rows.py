@@ -3,7 +3,7 @@
 A chunk also keeps the hash of its rows' texts (`chunk.texts`; `ReadsTexts`: JSON Lines with an id), and the run a
 hash of all else that shapes its items (`run.made_as`). The next run takes over each chunk with the same texts at
 the same positions: members are copied in SQL, nothing is parsed. `made_as` and `compared`
-(`engine/run/known_rows.py`) decide this. If a row that is not taken over stands elsewhere in the run before, or too
+decide this. If a row that is not taken over stands elsewhere in the run before, or too
 many do not, `Unlike` is raised, and every row is read. Which members share an answer is then found again for the
 hashes concerned (`store/known_chunks.py`).
 """

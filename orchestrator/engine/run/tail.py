@@ -35,7 +35,7 @@ async def leave_all(run: Run, job: Job, store: Store, price: UsePrice, leave: Le
     there = price.charge(load.items, None, None).dollars
     if here is not None and there < here:
         leave.below, found = sys.maxsize, HandedOver(load.items, here, there)
-        events.emit(TailHandedOver(load.items, here, there, str(found)))
+        events.emit(TailHandedOver(found))
         await store.runs.handed_over(run.id, str(found))
 
 
@@ -57,7 +57,7 @@ async def watch_tail(queue: WorkQueue, price: UsePrice, leave: Leave) -> None:
         found = handed_over(queue.left, rate, progress.price_per_hour, price, tokens)
         if found is not None:
             leave.below = sys.maxsize
-            queue.work.events.emit(TailHandedOver(found.items, found.here, found.there, str(found)))
+            queue.work.events.emit(TailHandedOver(found))
             queue.notify()
             await queue.work.store.runs.handed_over(queue.work.run_id, str(found))
             return

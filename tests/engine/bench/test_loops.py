@@ -57,6 +57,20 @@ class Plane:
         return ["fine" for _ in requests]
 
 
+class Stalling(Plane):
+    """Answers in ten milliseconds, but nothing from one moment to another, in seconds since it was made."""
+
+    def __init__(self, since: float, until: float) -> None:
+        super().__init__(0.01)
+        self.since, self.until = (time.monotonic() + moment for moment in (since, until))
+
+    async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
+        answers = await super().ask(requests, again)
+        if self.since <= time.monotonic() < self.until:
+            await anyio.sleep(self.until - time.monotonic())
+        return answers
+
+
 def sender(*planes: Plane, patience: int = 20) -> Sender:
     found = Sender(planes, [b'"a"', b'"b"', b'"c"'], 1, patience)
     found.count_in(LoadTally(time.monotonic()))
@@ -70,6 +84,25 @@ async def test_an_open_loop_goes_on_sending_while_nothing_is_answered() -> None:
     assert busy.tally.planned == busy.tally.sent == busy.tally.cut_off == 30
     assert busy.tally.most_in_flight == 30
     assert busy.tally.waited_from_arrival.longest >= 0.3
+
+
+async def test_a_stall_is_in_the_percentiles_of_an_open_loop_and_hardly_in_those_of_a_closed_one() -> None:
+    opened, closed = (sender(Stalling(since=2.0, until=4.0)) for _ in range(2))
+    opened.course = LoadCourse(time.monotonic(), 10.0)
+
+    async def lead(loops: ClosedLoops) -> None:
+        loops.have(1)
+        await anyio.sleep(10.0)
+
+    async with task_group() as group:
+        group.start_soon(open_loop, opened, EVENLY, 10.0, None, 10.0, Stop())
+        group.start_soon(ClosedLoops(closed, Stop()).run, 10.0, lead)
+    in_open, in_closed = opened.tally.from_arrival, closed.tally.from_arrival
+    assert in_open.longest == pytest.approx(2.0, abs=0.02)
+    assert in_open.percentile(90) == pytest.approx(1.0, abs=0.02)  # of ten seconds of arrivals, two waited
+    assert in_closed.longest > 1.9
+    assert in_closed.percentile(90) == pytest.approx(0.01, rel=0.1)
+    assert [part.since for part in opened.course.slices if (part.latency.percentile(99) or 0.0) > 0.9] == [2.0, 3.0]
 
 
 async def test_arrivals_without_a_place_wait_for_one_and_those_that_get_none_are_counted() -> None:
