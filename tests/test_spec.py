@@ -235,7 +235,7 @@ def every_value() -> dict[Kinds, list[Any]]:
             HttpEndpoint(
                 URL, {"X-Team": "nlp"}, "TOKEN", SOME, lists=True, model="m", health="/h", startup_timeout=5.0
             ),
-            HttpEndpoint(URL, wire=CHAT),
+            HttpEndpoint(URL, wire=CHAT, price_per_request=0.01, price_per_million_tokens=(0.5, 2.0)),
             CommandEndpoint(
                 "e",
                 URL,
@@ -311,7 +311,7 @@ def every_value() -> dict[Kinds, list[Any]]:
                 startup_timeout=5.0,
             ),
             ServerlessEndpoint("acme/m", route="chat"),
-            ServerlessEndpoint("m", wire=CHAT),
+            ServerlessEndpoint("m", wire=CHAT, price_per_request=0.01, price_per_million_tokens=(0.5, 2.0)),
             local,
             dataclasses.replace(local, seat=None, device=None, devices=["cuda:0", 1]),
             LocalServer(["serve", "--port", "{port}"], **server | {"health": "/h", "model": "bert"}),

@@ -79,6 +79,8 @@ class RayEndpoint:
                 raise ValueError(f"workers must be a number from 1, or (least, most), not {self.workers!r}")
         if not (self.cpus >= 0 and self.gpus >= 0 and self.cpus + self.gpus > 0):
             raise ValueError("a worker needs a part of the cluster: cpus or gpus must be above 0")
+        for name in ("cpus", "gpus"):  # 1 and 1.0 have the same JSON form
+            object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "server", _placeable(self.endpoint, self.cpus, self.gpus))
         object.__setattr__(self, "name", self.name or f"ray:{self.server.name.removeprefix('local:')}")
 
