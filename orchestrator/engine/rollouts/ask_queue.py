@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -110,6 +110,11 @@ class AskQueue(WorkQueue):
     def finished(self) -> bool:
         """Whether no rollout can ask any more."""
         return self._rollouts.finished
+
+    @property
+    def waits(self) -> bool:
+        """Whether an ask that somebody awaits waits to be sent, now or later. Abandoned ones may still lie in it."""
+        return super().waits and len(self._asks) > len(self._out)
 
     @property
     def cleared(self) -> bool:
@@ -226,6 +231,12 @@ class AskQueue(WorkQueue):
                 self._note_sent(wanted)
                 return wanted
         return []
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether an ask that somebody awaits waits to be asked alone."""
+        self._alone = deque(ask for ask in self._alone if self._is_open(ask))
+        return super().has_suspects
 
     def take_suspect(self) -> Item:
         """Return the next ask that must be asked alone."""

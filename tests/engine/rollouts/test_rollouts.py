@@ -364,6 +364,19 @@ async def test_an_endpoint_is_woken_when_the_first_ask_for_it_comes(store: Store
     assert endpoints["writer"].calls == ["resume", "pause"]
 
 
+async def test_an_ask_that_nobody_awaits_wakes_nothing(store: Store, tmp_path: Path) -> None:
+    endpoints = two()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        ask.soon(row["text"], "judge")
+        return "done" if row["text"] == "a" else await ask(row["text"], "writer")
+
+    await run(rollout_job(["a"], rollout, endpoints, tmp_path), store)
+    assert endpoints["judge"].calls == []
+    await run(rollout_job(["a", "b"], rollout, endpoints, tmp_path), store)
+    assert [one.calls for one in endpoints.values()] == [["resume", "pause"]] * 2
+
+
 async def test_a_run_whose_asks_are_all_in_the_ledger_wakes_nothing(store: Store, tmp_path: Path) -> None:
     endpoints = two()
 
