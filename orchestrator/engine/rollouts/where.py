@@ -15,6 +15,8 @@ _NOT_THE_USERS = tuple(
 
 def failure_of(error: BaseException) -> RequestFailed:
     """Return why an item is discarded whose rollout raised this: what, and where in the user's code."""
+    while isinstance(error, BaseExceptionGroup):  # of a task group of the user
+        error = error.exceptions[0]
     where = _where(error)
     place = f" (at {where})" if where is not None else ""
     if isinstance(error, RequestFailed):

@@ -1,4 +1,4 @@
-"""Rollouts that ask several routes of which some do not answer, and asks that nobody awaits any more."""
+"""Rollouts in trouble: failures that are held back, routes that rest, asks nobody awaits, functions without end."""
 
 from __future__ import annotations
 
@@ -85,6 +85,20 @@ async def test_a_rollout_may_end_without_awaiting_an_ask_whose_answer_is_known(s
     with anyio.fail_after(60):
         await run(job, store)
     assert outputs(job) == {"i0": "first"}
+
+
+async def test_a_failure_in_a_task_group_discards_the_item_with_its_own_reason(store: Store, tmp_path: Path) -> None:
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, row["text"])
+            group.start_soon(ask, "fine")
+        return "done"
+
+    job = rollout_job(["poison"], rollout, Scripted(), tmp_path)
+    await run(job, store)
+    found = failures(job)["i0"]
+    assert (found["kind"], found["status"]) == ("rejected", 400)
+    assert found["message"].startswith("bad input")
 
 
 async def test_a_rollout_that_asks_again_until_it_is_answered_is_cancelled(store: Store, tmp_path: Path) -> None:
