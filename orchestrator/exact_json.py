@@ -27,6 +27,8 @@ _FRACTION = (b".", b"e", b"E")
 def loads(content: bytes | str) -> Any:
     """Return the value of a JSON text. Raises `ValueError` if it is not valid, or has a number that cannot be read."""
     value = orjson.loads(content)
+    if isinstance(value, str):
+        return value
     if _may_be_wide(content if isinstance(content, bytes) else content.encode()):
         try:
             return json.loads(content)

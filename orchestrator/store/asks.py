@@ -104,8 +104,9 @@ def _settle(run_id: int, job_id: int, asks: Sequence[tuple[Ask, Settlement]], co
     """Add asks. One that has an outcome keeps it; a process that lost the lease may add an answer, but no failure."""
     failed = {one.item.lease for _, one in asks if not isinstance(one.outcome, Completed)}
     held = {lease for lease in failed if connection.execute(_LEASED, (lease.chunk, lease.token)).fetchone()}
+    now = time.time()
     rows = [
-        (job_id, *_row(ask, settlement))
+        (job_id, *_row(ask, settlement, now))
         for ask, settlement in asks
         if isinstance(settlement.outcome, Completed) or settlement.item.lease in held
     ]
@@ -127,22 +128,26 @@ def _insert(rows: int) -> str:
     )
 
 
-def _row(ask: Ask, settlement: Settlement) -> tuple[object, ...]:
+def _row(ask: Ask, settlement: Settlement, now: float) -> tuple[object, ...]:
     """Return the row of an ask, whose last failure is in `ask.failed` already."""
     how: tuple[object, ...]
     match settlement.outcome:
         case Completed(output, _, tokens_in, tokens_out, notes):
-            how = ("completed", output, tokens_in, tokens_out, words(notes))
+            how = ("completed", output, tokens_in, tokens_out, words(notes) if notes else None)
         case Discarded(_, _, notes):
             how = ("discarded", None, None, None, words(notes))
         case RetryLater():
             how = (None, None, None, None, None)
         case _:
             assert_never(settlement.outcome)
-    failed = [[one.kind, one.status, one.message, one.seconds, one.at, one.available_at] for one in ask.failed]
-    failures = orjson.dumps(failed).decode() if failed else None
+    failures = _failures(ask.failed) if ask.failed else None
     what = (ask.rollout, ask.hash, ask.nth, ask.number, ask.endpoint, ask.step, ask.request.decode())
-    return (*what, *how, ask.attempt, settlement.seconds, time.time(), failures)
+    return (*what, *how, ask.attempt, settlement.seconds, now, failures)
+
+
+def _failures(failed: Sequence[FailedAsk]) -> str:
+    rows = [[one.kind, one.status, one.message, one.seconds, one.at, one.available_at] for one in failed]
+    return orjson.dumps(rows).decode()
 
 
 def _totals(run_id: int, asks: Sequence[tuple[Ask, Settlement]]) -> list[tuple[object, ...]]:

@@ -25,9 +25,13 @@ def nothing(_: list[Settlement]) -> None:
 
 @dataclass(slots=True)
 class _Group:
-    """Settlements that are committed together, by request, each with the callback to run after the commit."""
+    """Settlements that are committed together, by request, each with the callback to run after the commit.
+
+    `unawaited`: those that nobody waits for.
+    """
 
     requests: list[tuple[list[Settlement], OnSettled]] = field(default_factory=list)
+    unawaited: list[Settlement] = field(default_factory=list)
     committed: anyio.Event = field(default_factory=anyio.Event)
     enough: anyio.Event | None = None  # set once the group is worth a commit; None if nobody waits for that
 
@@ -57,10 +61,15 @@ class Commits:
             group.enough.set()
         await group.committed.wait()
 
+    def hand_in(self, settlement: Settlement) -> None:
+        """Have a settlement committed soon, which nobody waits for. No commit is made earlier because of it."""
+        self._group.unawaited.append(settlement)
+        self._something_to_settle.set()
+
     async def keep_committing(self) -> None:
         """Commit settlements, group by group."""
         while True:
-            if not self._group.requests:  # otherwise at once: even a finished wait lets the whole loop run first
+            if not self._has_something:  # otherwise at once: even a finished wait lets the whole loop run first
                 await self._something_to_settle.wait()
             await self._gather()
             committed = await self._commit()
@@ -74,7 +83,7 @@ class Commits:
         """
         with anyio.CancelScope(shield=True):
             await self.closed.wait()
-            if self._group.requests:
+            if self._has_something:
                 await self._commit()
 
     async def _commit(self) -> anyio.Event:
@@ -82,7 +91,8 @@ class Commits:
         self._something_to_settle = anyio.Event()
         group, self._group = self._group, _Group()
         begun = time.monotonic()
-        await self._write([settlement for request, _ in group.requests for settlement in request])
+        answered = [settlement for request, _ in group.requests for settlement in request]
+        await self._write(answered + group.unawaited)
         self._progress.commits += 1
         self._progress.commit_seconds += time.monotonic() - begun
         for request, on_settled in group.requests:
@@ -95,6 +105,10 @@ class Commits:
             self._group.enough = anyio.Event()
             with anyio.move_on_after(COMMIT_WAIT):
                 await self._group.enough.wait()
+
+    @property
+    def _has_something(self) -> bool:
+        return bool(self._group.requests or self._group.unawaited)
 
     @property
     def _enough(self) -> bool:

@@ -122,10 +122,10 @@ class _FanOut:
 
     def _fit(self) -> None:
         """Start workers until there are as many as requests allowed; surplus workers wait."""
-        demand = Demand(self._concurrency.wanted, self._concurrency.limits.items)
-        if demand == self._demand:
+        requests, items, before = self._concurrency.wanted, self._concurrency.limits.items, self._demand.requests
+        if requests == before and items == self._demand.items:
             return
-        before, self._demand = self._demand.requests, demand
+        self._demand = demand = Demand(requests, items)
         if demand.requests != before:
             name, why = self._effort.presence.name, self._concurrency.limited_by
             self._events.emit(LimitChanged(name, before, demand.requests, why))

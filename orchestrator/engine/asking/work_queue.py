@@ -154,10 +154,14 @@ class WorkQueue(ABC):
         """Return the next batch; empty if nothing is ready."""
         batch = [self._single.popleft()] if self._single else self._ready.take(limits, sample=sample)
         if batch and len(self._ready) <= self._low_water:
-            self._refill.set()
+            self._ask_for_more()
             if self.cleared:
                 self.notify()
         return batch
+
+    def _ask_for_more(self) -> None:
+        """Have more items made ready."""
+        self._refill.set()
 
     def take_suspect(self) -> Item:
         """Return the next item that must be asked alone."""
@@ -178,7 +182,7 @@ class WorkQueue(ABC):
                 heapq.heappush(self._later, (item.ready_at, item.key, item))
             elif item.key in self.suspects:
                 self._alone.append(item)
-            elif asked_alone(item.failures):
+            elif item.failures and asked_alone(item.failures):
                 self._single.append(item)
             else:
                 together.append(item)

@@ -238,6 +238,9 @@ class AskQueue(WorkQueue):
         self._alone = deque(ask for ask in self._alone if self._is_open(ask))
         return super().has_suspects
 
+    def _ask_for_more(self) -> None:
+        self._rollouts.ask_for_more()
+
     def take_suspect(self) -> Item:
         """Return the next ask that must be asked alone."""
         ask = super().take_suspect()
@@ -274,7 +277,6 @@ class AskQueue(WorkQueue):
         while not self.work.stop.requested:
             self._refill = anyio.Event()
             wait = self._requeue_due()
-            self._rollouts.ask_for_more()
             if self._given:
                 given, self._given = self._given, []
                 self.work.progress.shared += len(given)

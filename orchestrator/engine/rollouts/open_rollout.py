@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -47,14 +46,14 @@ class OpenRollout:
         self.tokens_out: int | None = None
         self.notes: frozenset[str] = frozenset()
         self._known = known
-        self._times = Counter[bytes]()
+        self._times: dict[bytes, int] = {}
 
     def next_ask(self, hashed: bytes) -> tuple[int, RecordedAsk | None]:
         """Count an ask; return how many equal ones came before it, and what the ledger has of it."""
-        nth = self._times[hashed]
+        nth = self._times.get(hashed, 0)
         self._times[hashed] = nth + 1
         self.number += 1
-        return nth, self._known.get((hashed, nth))
+        return nth, self._known.get((hashed, nth)) if self._known else None
 
     def may_ask(self) -> bool:
         """Return whether it may ask once more. Otherwise its function is cancelled, since it may catch any failure."""
@@ -76,7 +75,8 @@ class OpenRollout:
             self.tokens_in = (self.tokens_in or 0) + answer.tokens_in
         if answer.tokens_out is not None:
             self.tokens_out = (self.tokens_out or 0) + answer.tokens_out
-        self.notes |= answer.notes
+        if answer.notes:
+            self.notes |= answer.notes
 
     def output(self, value: str) -> Completed:
         """Return the outcome of the item; `value`: what the function returned, as JSON."""
@@ -107,12 +107,13 @@ class AskMaker:
         if name not in self._shapes:
             raise ValueError(f"ask(to={to!r}): the job names no such endpoint; it has {', '.join(self._shapes)}")
         stored, sent, hashed = request_json(request)
-        digest = self._shapes[name].copy()
-        digest.update(hashed)
-        ask, known = self._made(rollout, digest.digest(), stored)
+        shape = self._shapes[name].copy()
+        shape.update(hashed)
+        digest = shape.digest()
+        ask, known = self._made(rollout, digest, stored)
         ask.endpoint, ask.step = name, step
         if self._shares[name] and not drawn_by_chance(request):
-            ask.shares = digest.digest() if sent is hashed or sent == hashed else _hash_of(name, sent)
+            ask.shares = digest if sent is hashed or sent == hashed else _hash_of(name, sent)
         return ask, known
 
     def call(

@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from orchestrator import exact_json
 from orchestrator.domain.asks import Ask, FailedAsk
-from orchestrator.domain.attempt import Completed, Discarded
+from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.engine.asking.commits import Commits
 from orchestrator.engine.asking.in_flight import InFlight
@@ -143,7 +143,8 @@ class Rollouts:
 
     def ask_for_more(self) -> None:
         """Open more rollouts, if there is room."""
-        self._more.set()
+        if not self._more.is_set() and self._can_open and self._room > 0:
+            self._more.set()
 
     @property
     def _room(self) -> int:
@@ -188,11 +189,7 @@ class Rollouts:
         finally:
             self._end(rollout)
         self._ending += 1
-        try:
-            await self.commits.add([Settlement(item, outcome, time.monotonic() - begun)])
-        finally:
-            self._ending -= 1
-            self.ask_for_more()
+        self.commits.hand_in(Settlement(item, outcome, time.monotonic() - begun))
 
     async def _outcome(self, rollout: OpenRollout) -> Outcome:
         """Return how the item is settled. Whatever a function makes of being cancelled does not count."""
@@ -266,17 +263,20 @@ class Rollouts:
         items = [one for one in settlements if not isinstance(one.item, Ask)]
         now = time.time()
         for ask, settlement in asks:
-            _note_failure(ask, settlement, now)
+            if not isinstance(settlement.outcome, Completed):
+                _note_failure(ask, settlement.outcome, settlement.seconds, now)
         close = self._leases.count_down(one.item for one in items)
         await self.work.store.asks.settle(self.work.run_id, self.job_id, asks, items, close)
         moment = time.monotonic()  # asks of one batch are asked again together
         for ask, settlement in asks:
             self._after(ask, settlement.outcome, moment)
         if items:
+            self._ending -= len(items)
             self._settled += len(items)
             left = self.work.progress.total - self.work.progress.settled - len(items)
             emit_settled(self.work, [_without_tokens(one) for one in items], left)
             self.notify()
+            self.ask_for_more()
 
     def _after(self, ask: Ask, outcome: Outcome, moment: float) -> None:
         """Go on after the outcome of an ask was committed."""
@@ -344,16 +344,10 @@ class Rollouts:
             await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
 
 
-def _note_failure(ask: Ask, settlement: Settlement, now: float) -> None:
+def _note_failure(ask: Ask, outcome: Discarded | RetryLater, seconds: float, now: float) -> None:
     """Add a failed attempt to those that the ledger keeps of the ask."""
-    match settlement.outcome:
-        case Completed():
-            return
-        case Discarded(failure):
-            again = None
-        case later:
-            failure, again = later.failure, now + later.delay
-    failed = FailedAsk(failure.kind, failure.status, failure.message, settlement.seconds, now, again)
+    failure, again = outcome.failure, now + outcome.delay if isinstance(outcome, RetryLater) else None
+    failed = FailedAsk(failure.kind, failure.status, failure.message, seconds, now, again)
     ask.failed = [*ask.failed, failed]
 
 
