@@ -33,14 +33,14 @@ _SATURATED = 0.9  # the fraction of the requests in flight that the server worke
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Workload:
     """Items to ask, and the characters of their requests together."""
 
     items: int = 0
     size: int = 0
 
-    def __add__(self, other: Load) -> Load:
-        return Load(self.items + other.items, self.size + other.size)
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(self.items + other.items, self.size + other.size)
 
 
 class Sample(NamedTuple):
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class MeasuredPace:
     """Seconds of asking per item and per character of its request, with so many requests in flight.
 
     `latency`: seconds that one request takes. `capped`: the server had reached its limit; if not, more requests in
@@ -71,14 +71,14 @@ class Pace:
     samples: int
     capped: bool = True
 
-    def seconds(self, load: Load) -> float:
+    def seconds(self, load: Workload) -> float:
         """Return the seconds of asking for this load; the last requests end half a latency later than on average."""
         if not load.items:
             return 0.0
         return self.per_item * load.items + self.per_size * load.size + self.latency / 2
 
 
-def pace_of(samples: Sequence[Sample]) -> Pace | None:
+def pace_of(samples: Sequence[Sample]) -> MeasuredPace | None:
     """Return the pace at which these requests were answered; None if they are too few to say."""
     timed = _without_gaps([one for one in samples if one.seconds > 0])
     if len(timed) < FEWEST:
@@ -128,7 +128,7 @@ class _Crowd:
 # -- many samples -----------------------------------------------------------------------------------------------------
 
 
-def _pace_by_time(samples: Sequence[Sample], crowd: _Crowd) -> Pace | None:
+def _pace_by_time(samples: Sequence[Sample], crowd: _Crowd) -> MeasuredPace | None:
     """Fit the seconds of a bin to what was done in it, if there are enough bins."""
     number = min(_MOST_BINS, len(samples) // _PER_BIN)
     begun, ended = min(one.begun for one in samples), samples[-1].ended
@@ -143,7 +143,7 @@ def _pace_by_time(samples: Sequence[Sample], crowd: _Crowd) -> Pace | None:
         done = _done(samples, begun, width, worked)
         fits.append(_fit([done[place] for place in busy if done[place][0] > 0], width))
     _, per_item, per_size = min(fits)
-    return Pace(per_item, per_size, median(one.seconds for one in samples), usual, len(samples))
+    return MeasuredPace(per_item, per_size, median(one.seconds for one in samples), usual, len(samples))
 
 
 def _done(samples: Sequence[Sample], begun: float, width: float, worked: float) -> list[tuple[float, float]]:
@@ -177,7 +177,7 @@ def _fit(done: Sequence[tuple[float, float]], width: float) -> tuple[float, floa
 # -- few samples ------------------------------------------------------------------------------------------------------
 
 
-def _pace_by_queue(samples: Sequence[Sample], crowd: _Crowd) -> Pace:
+def _pace_by_queue(samples: Sequence[Sample], crowd: _Crowd) -> MeasuredPace:
     """Fit the service time, and how many requests are worked on at once.
 
     Servers that share their work evenly end later in a simulated queue, and their requests take longer together, than
@@ -197,7 +197,9 @@ def _pace_by_queue(samples: Sequence[Sample], crowd: _Crowd) -> Pace:
         by_end = by_seconds  # one long request ends last, however many are worked on at once
     at_once = math.sqrt(by_seconds * by_end)
     capped = by_seconds < _SATURATED * crowd.most
-    return Pace(base / at_once, slope / at_once, seconds / len(samples), float(crowd.most), len(samples), capped)
+    return MeasuredPace(
+        base / at_once, slope / at_once, seconds / len(samples), float(crowd.most), len(samples), capped
+    )
 
 
 def _worked_on_at_once(simulated: Callable[[int], float], measured: float, most: int) -> float:
@@ -292,7 +294,7 @@ class Estimate:
 NOTHING_TO_ASK = Estimate(0.0, 0.0, 0.0, "nothing is to be asked")
 
 
-def estimated(load: Load, pace: Pace | None, billing: Sequence[Billing], basis: str) -> Estimate:
+def estimated(load: Workload, pace: MeasuredPace | None, billing: Sequence[Billing], basis: str) -> Estimate:
     """Return the estimate for a load. `billing`: of the endpoints that bill; empty if none does.
 
     `basis`: which requests the pace is that of.

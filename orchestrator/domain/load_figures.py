@@ -25,7 +25,7 @@ _LATE, _LATE_PART = 0.01, 0.05  # seconds, and of the median latency: by which w
 class Percentiles:
     """Percentiles of durations in seconds, within half a percent, and the longest one exactly.
 
-    A request that was waited for in vain counts with that time, so a percentile beyond it is a lower bound.
+    A request that got no answer counts with the time that we waited, so a percentile beyond that is a lower bound.
     """
 
     p50: float
@@ -56,7 +56,7 @@ class LoadCause:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ObjectiveVerdict:
     """Whether an objective was met. `reached`: that percentile in seconds; None if so many requests were not answered.
 
     `part`: the percentage of requests answered in time. Requests that failed or were cut off count as late.
@@ -111,7 +111,7 @@ class LoadFigures:
     tokens_out_per_second: float | None
     mean_in_flight: float
     most_in_flight: int
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[ObjectiveVerdict]
     goodput: float | None
     client: Client
 
@@ -183,14 +183,14 @@ def figures_of(
     )
 
 
-def verdict_on(objective: Objective, tally: LoadTally) -> Verdict:
+def verdict_on(objective: Objective, tally: LoadTally) -> ObjectiveVerdict:
     """Return whether the requests of a tally met an objective. Without any requests, it is not met."""
     all_ = tally.from_arrival.merged(tally.waited_from_arrival)
     everything = all_.number + tally.without_latency
     reached = all_.percentile(objective.percent, tally.without_latency)
     part = tally.from_arrival.within(objective.seconds) / everything * 100 if everything else 0.0
     known = None if reached is None or reached == inf else reached
-    return Verdict(objective, everything > 0 and part >= objective.percent, part, known)
+    return ObjectiveVerdict(objective, everything > 0 and part >= objective.percent, part, known)
 
 
 def client_of(loop: LoopTime, latency: Percentiles | None) -> Client:

@@ -75,7 +75,7 @@ class LoadCourse:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnswerCounts:
     """Numbers of what was answered. Tokens are None if the server has not reported any."""
 
     requests: int
@@ -90,9 +90,9 @@ class LoadTally:
 
     `planned`: arrivals so far. `unsent`: those for which there was no place in flight until the end. `cut_off`:
     requests without an answer when the load test ended. `from_arrival`, `from_sending`: seconds until an answer.
-    `waited_from_arrival`, `waited_from_sending`: seconds for which requests were waited for in vain: those that timed
-    out, were cut off, or could not be sent. Other failures have no latency, nor have requests that were sent before
-    this tally began, under another load.
+    `waited_from_arrival`, `waited_from_sending`: seconds for which we waited for requests that got no answer: those
+    that timed out, were cut off, or could not be sent. Other failures have no latency, nor have requests that were sent
+    before this tally began, under another load.
     """
 
     begun: float
@@ -115,7 +115,7 @@ class LoadTally:
     most_in_flight: int = 0
     _area: float = 0.0  # requests in flight, integrated over time
     _weighed: float = 0.0
-    _closed: tuple[float, Answered] | None = None
+    _closed: tuple[float, AnswerCounts] | None = None
 
     def __post_init__(self) -> None:
         self._weighed = self.begun
@@ -125,14 +125,14 @@ class LoadTally:
         self.weigh(now, in_flight)
         self._closed = self._closed or (now, self._answered)
 
-    def rated(self, now: float) -> tuple[float, Answered]:
+    def rated(self, now: float) -> tuple[float, AnswerCounts]:
         """Return the seconds for which requests were sent until now, and what was answered meanwhile."""
         end, answered = self._closed or (now, self._answered)
         return max(end - self.begun, 1e-9), answered
 
     @property
-    def _answered(self) -> Answered:
-        return Answered(self.answered, self.items, self.tokens_in, self.tokens_out)
+    def _answered(self) -> AnswerCounts:
+        return AnswerCounts(self.answered, self.items, self.tokens_in, self.tokens_out)
 
     def weigh(self, now: float, in_flight: int) -> None:
         """Record how many requests have been in flight since the last call."""

@@ -10,7 +10,14 @@ from orchestrator.domain.terms import cost_of
 from orchestrator.domain.traffic import status_words
 
 if TYPE_CHECKING:
-    from orchestrator.domain.load_figures import Client, LoadFigures, LoadTest, Percentiles, ServerSide, Verdict
+    from orchestrator.domain.load_figures import (
+        Client,
+        LoadFigures,
+        LoadTest,
+        ObjectiveVerdict,
+        Percentiles,
+        ServerSide,
+    )
 
 Words = list[tuple[str, str]]  # the name of a figure, and the figure
 
@@ -102,7 +109,7 @@ def _throughput(figures: LoadFigures) -> str:
     return f"{said}; tokens {', '.join(known)}" if known else said
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: ObjectiveVerdict) -> str:
     objective = verdict.objective
     name = f"p{objective.percent:g}"
     reached = f"{name} is {seconds(verdict.reached)}" if verdict.reached is not None else f"{name} was never answered"

@@ -34,7 +34,7 @@ class Trouble(Exception):
         self.wait = wait
 
 
-class Busy(EndpointSilent):
+class ApiBusy(EndpointSilent):
     """The API answered that it cannot do it now. `wait`: the seconds that it asks us to wait."""
 
     def __init__(self, message: str, wait: float) -> None:
@@ -47,7 +47,7 @@ async def until_answered(
 ) -> T:
     """Return what `one_try`, which gets its number, returns; it raises `Trouble` if another one may help.
 
-    Raises `EndpointSilent` when the time or the tries are up; `Busy` if the last try was answered.
+    Raises `EndpointSilent` when the time or the tries are up; `ApiBusy` if the last try was answered.
     """
     tried, last, wait = 0, "no answer", None
     with anyio.move_on_after(timeouts.whole):
@@ -62,4 +62,4 @@ async def until_answered(
             await anyio.sleep(max(timeouts.backoff.delay(tried, random.random()), wait or 0.0))
     said = f"{call}: no proper answer in {tried} tries, the last one: {last}; "
     said += "run the same command again when the service answers"
-    raise EndpointSilent(said) if wait is None else Busy(said, wait)
+    raise EndpointSilent(said) if wait is None else ApiBusy(said, wait)

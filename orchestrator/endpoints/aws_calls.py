@@ -32,7 +32,7 @@ _MISSING = re.compile(r"could not find|does not exist|not found", re.IGNORECASE)
 _EXISTS = re.compile(r"already exist", re.IGNORECASE)
 
 
-class Declined(EndpointFailed):
+class AwsDeclined(EndpointFailed):
     """AWS understood the call and refused it. `code`: its name for the failure."""
 
     def __init__(self, call: str, code: str, said: str) -> None:
@@ -57,7 +57,7 @@ class AwsCalls:
 
     Every call ends within its `ApiTimeouts`. It is tried again after throttling, server errors, time-outs, broken
     connections and malformed answers; when the time is up, it raises `EndpointSilent`. It raises `EndpointRefused` if
-    AWS refuses the credentials, and names the permission that is missing, and `Declined` if AWS refuses the call. No
+    AWS refuses the credentials, and names the permission that is missing, and `AwsDeclined` if AWS refuses the call. No
     redirect is followed, so a signature goes to the service that it is for, and nowhere else.
     """
 
@@ -110,4 +110,4 @@ class AwsCalls:
             raise refused
         if code in THROTTLED or not code or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Trouble(f"{response.status} ({said})", failures.retry_after(response.headers))
-        raise Declined(name, code, said)
+        raise AwsDeclined(name, code, said)

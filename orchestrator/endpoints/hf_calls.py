@@ -77,9 +77,9 @@ class Calls:
     """Makes calls with one token.
 
     Every call ends within its `ApiTimeouts`. It is tried again after rate limits, server errors, time-outs, broken
-    connections and malformed answers; when the time is up, it raises `EndpointSilent` (`Busy` if the last answer was a
-    rate limit or a server error). It raises `EndpointRefused` if the token lacks permission, and `Declined` if the API
-    refuses the call. No redirect is followed. The token is sent where a call goes, and nowhere else.
+    connections and malformed answers; when the time is up, it raises `EndpointSilent` (`ApiBusy` if the last answer was
+    a rate limit or a server error). It raises `EndpointRefused` if the token lacks permission, and `Declined` if the
+    API refuses the call. No redirect is followed. The token is sent where a call goes, and nowhere else.
 
     `namespace`: whose endpoints the calls are about. `scope`: what the token needs for them. `accepted`: whether the
     Hub has accepted the token. `secrets` are in no message.

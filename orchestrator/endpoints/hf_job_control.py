@@ -25,7 +25,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError
 from orchestrator.domain.policy import Backoff
 from orchestrator.domain.terms import Billed, cost_of
-from orchestrator.endpoints.api_calls import Busy
+from orchestrator.endpoints.api_calls import ApiBusy
 from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.endpoints.http import data_plane
@@ -74,13 +74,13 @@ class JobAccess:
     price_per_hour: float | None
     startup_timeout: float
 
-    async def patiently(self, create: Callable[[], Awaitable[None]]) -> None:
+    async def as_soon_as_possible(self, create: Callable[[], Awaitable[None]]) -> None:
         """Create jobs as soon as the API can, which it is asked again after rate limits and server errors."""
         deadline = anyio.current_time() + self.startup_timeout
         for tried in count(1):
             try:
                 await create()
-            except Busy as busy:
+            except ApiBusy as busy:
                 pause = max(BETWEEN_CREATIONS.delay(tried, random.random()), busy.wait)
                 if anyio.current_time() + pause >= deadline:
                     raise
@@ -180,12 +180,12 @@ class JobControl:
 
     async def resume(self) -> None:
         """Create the job, unless there is one. If the API cannot do it now, try again until the startup timeout."""
-        await self._access.patiently(self.create)
+        await self._access.as_soon_as_possible(self.create)
 
     async def create(self) -> None:
         """Create the job, unless there is one. If the answer is lost, look for the job before creating another one.
 
-        Raises `Busy` if the API cannot do it now; then the same call may find the job.
+        Raises `ApiBusy` if the API cannot do it now; then the same call may find the job.
         """
         self._left = self._answered = False
         spec, labels = self._spec(), self._labels()
@@ -195,7 +195,7 @@ class JobControl:
                 return
             try:
                 self._job = await self._access.jobs.run(spec, labels)
-            except Busy:
+            except ApiBusy:
                 raise
             except EndpointSilent as lost:
                 failure = lost
@@ -291,7 +291,7 @@ class JobGroup(MemberGroup[JobControl]):
 
     async def resume(self) -> None:
         """Create the missing jobs, as `JobControl.resume`. Raises a failure only if none could be created."""
-        await self._access.patiently(self._create)
+        await self._access.as_soon_as_possible(self._create)
 
     async def _create(self) -> None:
         failures = await self._failures(lambda member: member.create())  # one that is missing is resumed by itself

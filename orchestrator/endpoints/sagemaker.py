@@ -12,7 +12,7 @@ import aiohttp
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.aws_calls import AwsCalls
 from orchestrator.endpoints.sagemaker_api import SageMaker
-from orchestrator.endpoints.sagemaker_control import TAG, Access, ComponentControl, EndpointControl
+from orchestrator.endpoints.sagemaker_control import TAG, ComponentControl, EndpointControl, SageMakerAccess
 from orchestrator.endpoints.sagemaker_data import Invocation
 from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.reask import refusal_of
@@ -122,7 +122,7 @@ class SageMakerEndpoint:
             self.api() as api,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as probe,
         ):
-            access = Access(
+            access = SageMakerAccess(
                 api,
                 Invocation(api.calls.access, self.endpoint, self.component),
                 probe,

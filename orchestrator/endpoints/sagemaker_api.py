@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.domain.errors import EndpointSilent
-from orchestrator.endpoints.aws_calls import AwsCalls, Declined
+from orchestrator.endpoints.aws_calls import AwsCalls, AwsDeclined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +147,7 @@ class SageMaker:
         """Return the tags of an endpoint; none if it does not exist."""
         try:
             found = await self._pages("ListTags", {"ResourceArn": arn}, "Tags")
-        except Declined as declined:
+        except AwsDeclined as declined:
             if not declined.missing:
                 raise
             return {}
@@ -160,7 +160,7 @@ class SageMaker:
     # -- changing -----------------------------------------------------------------------------------------------------
 
     async def create(self, name: str, config: str, tags: Mapping[str, str]) -> None:
-        """Create an endpoint. After `EndpointSilent`, and after a `Declined` that it exists, it may be ours."""
+        """Create an endpoint. After `EndpointSilent`, and after an `AwsDeclined` that it exists, it may be ours."""
         labels = [{"Key": key, "Value": value} for key, value in tags.items()]
         body = {"EndpointName": name, "EndpointConfigName": config, "Tags": labels}
         await self.calls.call(_SERVICE, "CreateEndpoint", body)
@@ -169,7 +169,7 @@ class SageMaker:
         """Delete an endpoint; its configuration stays. Does nothing if it does not exist."""
         try:
             await self.calls.call(_SERVICE, "DeleteEndpoint", {"EndpointName": name})
-        except Declined as declined:
+        except AwsDeclined as declined:
             if not declined.missing:
                 raise
 
@@ -183,7 +183,7 @@ class SageMaker:
     ) -> T | None:
         try:
             return read(await self.calls.call(_SERVICE, operation, parameters))
-        except Declined as declined:
+        except AwsDeclined as declined:
             if declined.missing:
                 return None
             raise

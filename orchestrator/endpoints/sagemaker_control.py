@@ -21,7 +21,7 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointRefused, EndpointSilent
 from orchestrator.domain.phrases import count
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints.aws_calls import Declined
+from orchestrator.endpoints.aws_calls import AwsDeclined
 from orchestrator.endpoints.sagemaker_data import sagemaker_data
 from orchestrator.wires.huggingface import for_batches
 
@@ -55,7 +55,7 @@ _REMEDIES = {  # what SageMaker says about a failure -> what to do about it
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class SageMakerAccess:
     """What a control plane works with: the API, how requests are sent, the session of probes, and the settings.
 
     `config`: the configuration from which the endpoint is created. `tags`: of an endpoint that we create. `copies`: of
@@ -77,7 +77,7 @@ class SageMakerControl(ABC):
 
     installing = False
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: SageMakerAccess) -> None:
         self.terms = access.terms
         self.look_every = LOOK_EVERY
         self._access = access
@@ -131,7 +131,7 @@ class SageMakerControl(ABC):
         line = f"{status}: {' '.join(reason.split())}"
         return f"{line} ({remedy.format(logs=typed('endpoints', 'logs', self.terms.endpoint))})" if remedy else line
 
-    def _put_off(self, declined: Declined, status: str) -> None:
+    def _put_off(self, declined: AwsDeclined, status: str) -> None:
         """Pause once SageMaker allows it. Raises `EndpointSilent` if nothing is in progress that forbids it now."""
         if status in _AT_REST:
             raise EndpointSilent(f"endpoint {self.terms.endpoint} cannot be paused yet: {declined.said}") from declined
@@ -144,7 +144,7 @@ class EndpointControl(SageMakerControl):
     It deletes an endpoint with the tag of those that runs create, and any other only if the terms are to pause always.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: SageMakerAccess) -> None:
         super().__init__(access)
         self._unsure_until = 0.0  # on the monotonic clock: until then a creation that was sent may come into effect
         self._foreign = False  # what has the name now is not what is to be paused
@@ -182,7 +182,7 @@ class EndpointControl(SageMakerControl):
         except EndpointSilent:
             self._unsure_until = time.monotonic() + SETTLING
             raise
-        except Declined as declined:
+        except AwsDeclined as declined:
             self._unsure_until = 0.0
             if not declined.exists:
                 raise self._cannot_create(declined) from declined
@@ -206,7 +206,7 @@ class EndpointControl(SageMakerControl):
             return
         try:
             await self._api.delete(self._name)
-        except Declined as declined:
+        except AwsDeclined as declined:
             self._put_off(declined, shown.status)
 
     async def _absent(self) -> EndpointState:
@@ -266,7 +266,7 @@ class EndpointControl(SageMakerControl):
             )
         return True
 
-    def _cannot_create(self, declined: Declined) -> EndpointFailed:
+    def _cannot_create(self, declined: AwsDeclined) -> EndpointFailed:
         remedy = "check config=" if declined.missing else "check the configuration and the model in it"
         if declined.code == "ResourceLimitExceeded":
             remedy = "ask for a higher quota in Service Quotas, or use another instance type"
@@ -329,7 +329,7 @@ class ComponentControl(SageMakerControl):
             return
         try:
             await self._api.set_copies(component, 0)
-        except Declined as declined:
+        except AwsDeclined as declined:
             self._put_off(declined, found.status)
 
     async def _check(self, endpoint: str, variant: str) -> None:

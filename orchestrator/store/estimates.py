@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator import exact_json
-from orchestrator.domain.estimate import Billing, Load, Sample
+from orchestrator.domain.estimate import Billing, Sample, Workload
 from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Estimates:
                 found.append(Billing(endpoint, median(beside) if beside else 0.0, share, price))
             return found
 
-    async def left(self, run_id: int) -> Load:
+    async def left(self, run_id: int) -> Workload:
         """What is left to ask of a run. Reads all its rows."""
         async with self._database.read() as connection:
-            return Load(*(await connection.execute(_LEFT, {"run": run_id})).one())
+            return Workload(*(await connection.execute(_LEFT, {"run": run_id})).one())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from orchestrator.domain.estimate import Load
+from orchestrator.domain.estimate import Workload
 from orchestrator.domain.run import Plan
 from orchestrator.store.chunks import POSITION_BITS, RECOUNT, open_new_chunk
 from orchestrator.store.known_chunks import (
@@ -150,7 +150,7 @@ class Snapshots:
         reuse: Sequence[int] = (),
         position: int = 0,
         before: Earlier | None = None,
-    ) -> tuple[Plan, Load]:
+    ) -> tuple[Plan, Workload]:
         """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing.
 
         Also how much of them would be asked. `before`: the run before, if its chunks are taken over. Raises `Unlike` as
@@ -158,7 +158,7 @@ class Snapshots:
         """
         which = _Which(job_id, None, before, reuse)
 
-        def work(connection: Connection) -> tuple[Plan, Load]:
+        def work(connection: Connection) -> tuple[Plan, Workload]:
             if isinstance(rows, KnownChunk):
                 return _known_classified(connection.driver, which, rows)
             versions = _versions(connection.driver, which, position, rows)
@@ -275,13 +275,13 @@ def _check_alike(row: NewItem, versions: Sequence[_Version], position: int) -> N
             raise Unlike
 
 
-def _known_classified(connection: sqlite3.Connection, which: _Which, known: KnownChunk) -> tuple[Plan, Load]:
+def _known_classified(connection: sqlite3.Connection, which: _Which, known: KnownChunk) -> tuple[Plan, Workload]:
     """What the rows of a chunk of the run before are. Only those without an answer have to be looked at."""
     if which.before is None:
         raise Unlike
     completed = completed_in(connection, known)
     if completed == known.rows:
-        return Plan(reused=completed), Load()
+        return Plan(reused=completed), Workload()
     left = [NewItem(*row, None) for row in unanswered(connection, which.before, known)]
     unlike = replace(which, before=None)
     plan, load = _classified(unlike, connection, left, _versions(connection, unlike, 0, left))
@@ -309,7 +309,7 @@ def _classified(
     connection: sqlite3.Connection,
     rows: Sequence[NewItem],
     versions: Mapping[int, Sequence[_Version]],
-) -> tuple[Plan, Load]:
+) -> tuple[Plan, Workload]:
     """How many of the rows are what, and how much of them is to be asked."""
     elsewhere: set[int] = set()
     if which.reuse:
@@ -322,7 +322,7 @@ def _classified(
     counts["new"] += len(rows) - len(special)
     asked = [row for index, row in enumerate(rows) if classes.get(index, "new") not in {"reused", "discarded"}]
     plan = Plan(**{str(name): number for name, number in counts.items()})
-    return plan, Load(len(asked), sum(len(row.request or "") for row in asked))
+    return plan, Workload(len(asked), sum(len(row.request or "") for row in asked))
 
 
 def class_of(row: NewItem, versions: Sequence[_Version], elsewhere: bool) -> Class:  # noqa: FBT001 - three facts

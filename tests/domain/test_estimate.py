@@ -13,9 +13,9 @@ from orchestrator.domain.estimate import (
     FEWEST,
     NOTHING_TO_ASK,
     Billing,
-    Load,
-    Pace,
+    MeasuredPace,
     Sample,
+    Workload,
     estimated,
     fitted,
     pace_of,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BASE, PER_SIZE = 0.3, 0.002  # seconds of service
-PACE = Pace(0.5, 0.001, 2.0, 8.0, 100)
+PACE = MeasuredPace(0.5, 0.001, 2.0, 8.0, 100)
 
 
 def answered(
@@ -68,8 +68,8 @@ def truth(sizes: Sequence[int], slots: int) -> float:
     return sum(BASE + PER_SIZE * size for size in sizes) / slots
 
 
-def load(sizes: Sequence[int]) -> Load:
-    return Load(len(sizes), sum(sizes))
+def load(sizes: Sequence[int]) -> Workload:
+    return Workload(len(sizes), sum(sizes))
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -111,13 +111,13 @@ def test_gaps_between_two_parts_of_a_run_are_not_work() -> None:
     whole, parted = pace_of(samples), pace_of(late)
     assert whole is not None
     assert parted is not None
-    assert parted.seconds(Load(1000, 500_000)) == pytest.approx(whole.seconds(Load(1000, 500_000)), rel=0.15)
+    assert parted.seconds(Workload(1000, 500_000)) == pytest.approx(whole.seconds(Workload(1000, 500_000)), rel=0.15)
 
 
 def test_requests_of_one_length_have_a_pace_by_number() -> None:
     pace = pace_of(answered([400] * 300, 4, 8, shared=False))
     assert pace is not None
-    assert pace.seconds(Load(10_000, 4_000_000)) == pytest.approx(truth([400] * 10_000, 4), rel=0.05)
+    assert pace.seconds(Workload(10_000, 4_000_000)) == pytest.approx(truth([400] * 10_000, 4), rel=0.05)
 
 
 def test_too_few_requests_say_nothing() -> None:
@@ -136,7 +136,7 @@ def test_a_pace_is_never_negative_nor_infinite(found: list[Sample]) -> None:
     if pace is not None:
         assert 0 <= pace.per_item < math.inf
         assert 0 <= pace.per_size < math.inf
-        assert pace.seconds(Load(10, 1000)) > 0
+        assert pace.seconds(Workload(10, 1000)) > 0
 
 
 @given(st.lists(samples, min_size=FEWEST, max_size=150), st.floats(0.01, 100.0))
@@ -161,7 +161,7 @@ def test_a_line_without_noise_is_found(points: list[tuple[float, float]], a: flo
 
 def test_an_estimate_counts_cold_start_and_pause_of_each_endpoint() -> None:
     billing = [Billing("a", 100.0, 1.0, 3.6), Billing("b", 50.0, 0.5, 7.2)]
-    found = estimated(Load(1000, 0), PACE, billing, "100 requests of run 1")
+    found = estimated(Workload(1000, 0), PACE, billing, "100 requests of run 1")
     assert found.seconds == 501.0
     assert found.awake_seconds == pytest.approx(100 + 501 + 50 + 250.5)
     assert found.cost == pytest.approx(0.601 + 0.601)
@@ -169,19 +169,19 @@ def test_an_estimate_counts_cold_start_and_pause_of_each_endpoint() -> None:
 
 
 def test_an_estimate_says_what_is_not_known() -> None:
-    unknown = estimated(Load(1000, 0), PACE, [Billing("a", 0.0, 1.0, 3.6), Billing("b", 0.0, 1.0, None)], "x")
+    unknown = estimated(Workload(1000, 0), PACE, [Billing("a", 0.0, 1.0, 3.6), Billing("b", 0.0, 1.0, None)], "x")
     assert (unknown.awake_seconds, unknown.cost) == (1002.0, None)
     assert unknown.reason == "the price of b is not known: set price_per_hour= on it"
-    free = estimated(Load(1000, 0), PACE, [], "x")
+    free = estimated(Workload(1000, 0), PACE, [], "x")
     assert (free.seconds, free.awake_seconds, free.cost) == (501.0, None, None)
-    nothing = estimated(Load(1000, 0), None, [], "")
+    nothing = estimated(Workload(1000, 0), None, [], "")
     assert (nothing.seconds, nothing.awake_seconds, nothing.cost) == (None, None, None)
     assert str(nothing).startswith("estimate: none, no earlier run")
 
 
 def test_nothing_to_ask_costs_nothing() -> None:
-    assert estimated(Load(), PACE, [Billing("a", 100.0, 1.0, 3.6)], "x") is NOTHING_TO_ASK
-    assert PACE.seconds(Load()) == 0
+    assert estimated(Workload(), PACE, [Billing("a", 100.0, 1.0, 3.6)], "x") is NOTHING_TO_ASK
+    assert PACE.seconds(Workload()) == 0
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from orchestrator.domain.errors import EndpointRefused, UsageError
-from orchestrator.endpoints.aws_calls import Declined
+from orchestrator.endpoints.aws_calls import AwsDeclined
 from orchestrator.wires.aws_failures import permission_in
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def _events(
         more = {} if token is None else {"nextToken": token}
         try:
             page = await api.log_page(endpoint.endpoint, {**where, **more})
-        except Declined as declined:
+        except AwsDeclined as declined:
             if declined.missing:
                 raise UsageError(f"endpoint {endpoint.name} has no log, or no such log stream") from declined
             raise

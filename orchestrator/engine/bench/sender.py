@@ -35,14 +35,14 @@ _TRIES, _BREATH = 5, 1.0  # of the first request, if the endpoint is not ready a
 class Sender:
     """Sends requests in turn, each to the server that has the fewest in flight.
 
-    `patience`: after so many failures in a row that no load explains, `given_up` says why to end.
+    `breaker`: after so many failures in a row that no load explains, `given_up` says why to end.
     """
 
-    def __init__(self, models: Sequence[DataPlane], requests: Sequence[bytes], size: int, patience: int) -> None:
+    def __init__(self, models: Sequence[DataPlane], requests: Sequence[bytes], size: int, breaker: int) -> None:
         self._models = models
         self._requests = cycle(requests)
         self.size = size  # items of a request
-        self._patience = patience
+        self._breaker = breaker
         self._in_flight = [0] * len(models)
         self._in_a_row = 0
         self._freed = anyio.Event()
@@ -159,5 +159,5 @@ class Sender:
         self.tally.fail(sent, now, kind, status, message)
         self.course.at(now).failed += 1
         self._in_a_row = 0 if kind in _OVERLOAD else self._in_a_row + 1
-        if self._in_a_row >= self._patience and self.given_up is None:
+        if self._in_a_row >= self._breaker and self.given_up is None:
             self.given_up = f"{self._in_a_row} requests in a row failed: {message}"

@@ -146,7 +146,7 @@ class AskQueue(WorkQueue):
         return not self.ended and bool(self.waits or self._given or self.in_flight or self._settling or self._failing)
 
     @property
-    def hunger(self) -> int:
+    def shortage(self) -> int:
         """How many more asks its consumers want to find ready; 0 if there are none."""
         return self._low_water + 1 - len(self._ready) if self._demands else 0
 
@@ -170,7 +170,7 @@ class AskQueue(WorkQueue):
         self._rollouts.notify()
 
     def end(self) -> None:
-        """Its endpoints are not used any more, so rollouts that wait for it wait in vain."""
+        """Record that its endpoints are not used any more, so its asks are not answered in this shift."""
         self.ended = True
         self._rollouts.notify()
 

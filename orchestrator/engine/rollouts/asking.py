@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.rollouts.open_rollout import OpenRollout
 
 
-class Answers(Protocol):
+class AnswerSource(Protocol):
     """Where answers come from: endpoints and the ledger, or the ledger alone."""
 
     def begin(
@@ -38,7 +38,7 @@ class Answers(Protocol):
 class Asking:
     """The `ports.Ask` of one rollout."""
 
-    def __init__(self, answers: Answers, rollout: OpenRollout) -> None:
+    def __init__(self, answers: AnswerSource, rollout: OpenRollout) -> None:
         self._answers = answers
         self._rollout = rollout
 

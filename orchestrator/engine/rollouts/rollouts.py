@@ -149,7 +149,7 @@ class Rollouts:
     @property
     def _room(self) -> int:
         """How many rollouts to open now."""
-        wanted = max(queue.hunger for queue in self._queues.values())
+        wanted = max(queue.shortage for queue in self._queues.values())
         if not self.commits.most:
             wanted = _FIRST - self._open
         return min(wanted, self._most_open - self._open, _ENDING - self._ending)

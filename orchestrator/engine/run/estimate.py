@@ -1,10 +1,11 @@
 """Gather what an estimate is made from: the earlier runs that are alike, and their awake windows.
 
-`domain/estimate.py` knows a `Load` (items and characters to ask), `Sample`s (answered requests), the `Pace` fitted
-to them, and the `Billing` of each endpoint (seconds awake beside the asking, price); `estimated` makes an
-`Estimate` of them, which says why where it says nothing. A plan's load is counted while rows are classified
-(`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the latest run that is
-alike. What a server got done in a time is fitted, not latencies, because these include waiting in its queue.
+`domain/estimate.py` knows a `Workload` (items and characters to ask), `Sample`s (answered requests), the
+`MeasuredPace` fitted to them, and the `Billing` of each endpoint (seconds awake beside the asking, price);
+`estimated` makes an `Estimate` of them, which says why where it says nothing. A plan's load is counted while rows are
+classified (`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the latest
+run that is alike. What a server got done in a time is fitted, not latencies, because these include waiting in its
+queue.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, basis_of, est
 from orchestrator.domain.urls import shown
 
 if TYPE_CHECKING:
-    from orchestrator.domain.estimate import Load
+    from orchestrator.domain.estimate import Workload
     from orchestrator.job import Job
     from orchestrator.store import Store
 
 
-async def estimate_for(load: Load, job: Job, identity: object, job_id: int | None, store: Store) -> Estimate:
+async def estimate_for(load: Workload, job: Job, identity: object, job_id: int | None, store: Store) -> Estimate:
     """Estimate what asking this load would take, from the latest run of the job that says enough."""
     if not load.items:
         return NOTHING_TO_ASK

@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.estimate import Load
+from orchestrator.domain.estimate import Workload
 from orchestrator.domain.events import SourceRead
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.run import Plan
@@ -132,7 +132,7 @@ async def _count(
     look: Look | None,
     before: Earlier | None,
 ) -> Plan:
-    found, position, snapshot.load = Plan(), 0, Load()
+    found, position, snapshot.load = Plan(), 0, Workload()
     async with _repeats() as ids:
         async with _opened(snapshot, before, partial(_note_ids, ids)) as groups:
             async for group in groups:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import from_thread
 
 from orchestrator.domain.errors import NoFiles, UsageError
-from orchestrator.domain.estimate import Load
+from orchestrator.domain.estimate import Workload
 from orchestrator.domain.request import columns_in
 from orchestrator.engine.run.drafts import Draft, DraftMaker
 from orchestrator.engine.run.known_rows import Text, compared, hash_of, made_as
@@ -56,7 +56,7 @@ class Snapshot:
     sha256: str = field(default="", init=False)
     left_out: int = field(default=0, init=False)
     never_kept: str | None = field(default=None, init=False)
-    load: Load = field(default_factory=Load, init=False)
+    load: Workload = field(default_factory=Workload, init=False)
 
     @property
     def made_as(self) -> str | None:

@@ -106,7 +106,7 @@ def _content(item: Mapping[str, object]) -> list[Markup]:
 
 
 def _asks(asks: object) -> list[Markup]:
-    """Return the transcript of a rollout, up to what a browser shows at ease: each ask is opened by a click."""
+    """Return the transcript of a rollout, up to what a browser shows quickly; a click opens an ask."""
     made = asks if isinstance(asks, list) else []
     shown = made[:_ASKS]
     parts = [folded(ask_title(ask), *_content({**ask, "output": None, "kept": None}), *_failed(ask)) for ask in shown]

@@ -71,8 +71,8 @@ class Stalling(Plane):
         return answers
 
 
-def sender(*planes: Plane, patience: int = 20) -> Sender:
-    found = Sender(planes, [b'"a"', b'"b"', b'"c"'], 1, patience)
+def sender(*planes: Plane, breaker: int = 20) -> Sender:
+    found = Sender(planes, [b'"a"', b'"b"', b'"c"'], 1, breaker)
     found.count_in(LoadTally(time.monotonic()))
     found.course = LoadCourse(time.monotonic(), 1.0)
     return found
@@ -170,7 +170,7 @@ async def test_a_stop_ends_sending_and_lets_answers_arrive() -> None:
     ],
 )
 async def test_failures_that_no_load_explains_end_it(failure: Exception, given_up: bool) -> None:
-    stop, failing = Stop(), sender(Plane(0.001, failure), patience=5)
+    stop, failing = Stop(), sender(Plane(0.001, failure), breaker=5)
 
     async def lead(loops: ClosedLoops) -> None:
         loops.have(1)
