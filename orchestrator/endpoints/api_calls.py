@@ -1,4 +1,4 @@
-"""Repeating the call of a provider's API until it is answered or its time is up."""
+"""Calls of a provider's API: sessions, where secrets may be sent, and repeating a call until it is answered."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import aiohttp
 import anyio
 
 from orchestrator.domain.errors import EndpointSilent
 from orchestrator.domain.policy import Backoff
+from orchestrator.domain.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from yarl import URL
+
 T = TypeVar("T")
+PROBE_TIMEOUT = 5.0  # seconds for a look whether a server answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,22 @@ class ApiBusy(EndpointSilent):
     def __init__(self, message: str, wait: float) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+def session_of_calls() -> aiohttp.ClientSession:
+    """Return a session for calls, each of which has a deadline of its own."""
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None))
+
+
+def session_of_probes() -> aiohttp.ClientSession:
+    """Return a session for looks whether a server answers."""
+    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout)
+
+
+def keeps_secrets(url: URL) -> bool:
+    """Whether a secret may be sent to this URL: it is encrypted, or on this machine."""
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
 
 
 async def until_answered(

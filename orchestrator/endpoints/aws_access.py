@@ -11,7 +11,7 @@ from yarl import URL
 
 from orchestrator.domain.errors import EndpointSilent, UsageError
 from orchestrator.domain.secrets import Secrets
-from orchestrator.endpoints.hf_calls import keeps_secrets
+from orchestrator.endpoints.api_calls import keeps_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ import orjson
 
 from orchestrator.domain.errors import EndpointFailed
 from orchestrator.domain.proxies import proxy_for
-from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, until_answered
+from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, session_of_calls, until_answered
 from orchestrator.endpoints.aws_access import AwsAccess
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.wires import failures
@@ -70,9 +70,7 @@ class AwsCalls:
     async def open(cls, region: str | None, profile: str | None) -> AsyncIterator[Self]:
         """Find the credentials and open a session. Raises `UsageError` if there are none."""
         access = await AwsAccess.find(region, profile)
-        async with aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
-        ) as session:
+        async with session_of_calls() as session:
             yield cls(session, access, API_TIMEOUTS)
 
     async def call(self, service: str, operation: str, parameters: Mapping[str, object]) -> Mapping[str, Any]:

@@ -24,8 +24,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.proxies import proxy_for, proxy_headers
 from orchestrator.domain.secrets import Secrets
-from orchestrator.domain.urls import is_loopback
-from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, until_answered
+from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, keeps_secrets, session_of_calls, until_answered
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.wires import failures
@@ -124,9 +123,7 @@ class Calls:
     ) -> AsyncIterator[Self]:
         """Find the token and open a session. The default namespace is the token owner's."""
         token = await find_token(token_env)
-        async with aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
-        ) as session:
+        async with session_of_calls() as session:
             calls = cls(session, token, namespace or "", api_url, timeouts, scope)
             if namespace is None:
                 calls.namespace = (await calls.whoami()).name
@@ -292,11 +289,6 @@ def api_url_of(api_url: str | None) -> str:
 def hub_url() -> str:
     """Return the Hub's base URL."""
     return _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
-
-
-def keeps_secrets(url: URL) -> bool:
-    """Whether a token may be sent to this URL: it is encrypted, or on this machine."""
-    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
 
 
 def _checked(url: str, what: str) -> str:

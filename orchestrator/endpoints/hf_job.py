@@ -10,14 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import aiohttp
-
 from orchestrator.domain.command_line import check_arguments
 from orchestrator.domain.errors import EndpointFailed, UsageError
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import names_key
 from orchestrator.domain.worker import CONTAINER_TOKEN_ENV, CONTAINER_TOKEN_HEADER
+from orchestrator.endpoints.api_calls import session_of_probes
 from orchestrator.endpoints.hf_calls import Calls
 from orchestrator.endpoints.hf_job_control import JobAccess, JobControl, JobGroup
 from orchestrator.endpoints.hf_jobs_api import SCOPE, Jobs
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from orchestrator.endpoints.hf_token import Token
     from orchestrator.wires.wire import Wire
 
-_PROBE_TIMEOUT = 5.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VOLUME_TYPES = ("model", "dataset", "bucket", "space")
 _OF_A_VOLUME = {"type", "source", "mountPath", "revision", "readOnly", "path"}
@@ -179,10 +177,9 @@ class HuggingFaceJobEndpoint:
         them.
         """
         namespace, _, name = self.name.rpartition("/")
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         async with (
             Calls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls,
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as probe,
+            session_of_probes() as probe,
         ):
             secrets = {name: value for name in self.secrets if (value := os.environ.get(name))}
             headers = dict(calls.token.headers)

@@ -25,8 +25,8 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, OrchestratorError
 from orchestrator.domain.policy import Backoff
 from orchestrator.domain.terms import Billed, cost_of
-from orchestrator.endpoints.api_calls import ApiBusy
-from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
+from orchestrator.endpoints.api_calls import ApiBusy, keeps_secrets
+from orchestrator.endpoints.hf_calls import Declined, health_status
 from orchestrator.endpoints.hf_jobs_api import REPLICA_LABEL, WINDOW_LABEL
 from orchestrator.endpoints.http import data_plane
 from orchestrator.endpoints.member_group import MemberGroup

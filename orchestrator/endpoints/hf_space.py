@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import aiohttp
-
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.endpoints.api_calls import session_of_probes
 from orchestrator.endpoints.hf_calls import Calls
 from orchestrator.endpoints.hf_space_control import SpaceAccess, SpaceControl
 from orchestrator.endpoints.hf_spaces_api import SCOPE, Spaces
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from orchestrator.wires.wire import Wire
 
 OF_SPACES = "spaces/"  # the beginning of the names of these endpoints, as in the addresses of the Hub
-_PROBE_TIMEOUT = 5.0
 _SPACE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -94,9 +92,7 @@ class HuggingFaceSpaceEndpoint:
         """Find the token, and open the sessions. Raises `UsageError` if there is no token."""
         async with (
             self.spaces() as spaces,
-            aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-            ) as probe,
+            session_of_probes() as probe,
         ):
             yield SpaceControl(
                 SpaceAccess(

@@ -19,7 +19,8 @@ from yarl import URL
 from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent
 from orchestrator.domain.policy import Backoff
-from orchestrator.endpoints.hf_calls import Declined, health_status, keeps_secrets
+from orchestrator.endpoints.api_calls import keeps_secrets
+from orchestrator.endpoints.hf_calls import Declined, health_status
 from orchestrator.endpoints.http import data_plane
 from orchestrator.wires.failures import from_proxied_answer
 from orchestrator.wires.huggingface import for_batches

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import aiohttp
 import anyio
 from yarl import URL
 
@@ -14,8 +13,9 @@ from orchestrator.domain.endpoint import EndpointState
 from orchestrator.domain.errors import EndpointFailed, EndpointLost, EndpointRefused, EndpointSilent, UsageError
 from orchestrator.domain.policy import Backoff
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.endpoints.api_calls import keeps_secrets, session_of_probes
 from orchestrator.endpoints.hf_api import Management
-from orchestrator.endpoints.hf_calls import API_URL, Declined, health_status, keeps_secrets
+from orchestrator.endpoints.hf_calls import API_URL, Declined, health_status
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, EndpointSpec, Scaling, check_timer
 from orchestrator.endpoints.hf_token import HF_TOKEN
 from orchestrator.endpoints.http import data_plane
@@ -26,6 +26,8 @@ from orchestrator.wires.reask import refusal_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    import aiohttp
+
     from orchestrator.domain.errors import RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.hf_spec import Description
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from orchestrator.wires.wire import Wire
 
 EPHEMERAL_TAG = "orchestrator-ephemeral"  # only endpoints with this tag are ever deleted
-_PROBE_TIMEOUT = 5.0
 _ARMINGS = 4  # times that we try to set the scale-to-zero timer
 _BETWEEN_ARMINGS = Backoff(first=0.25, cap=2.0)
 _OK = 200
@@ -138,9 +139,7 @@ class HuggingFaceEndpoint:
         """Find the token and the namespace, and open the sessions. Raises `UsageError` if there is no token."""
         async with (
             Management.open(self.namespace, token_env=self.token_env, api_url=self.api_url) as management,
-            aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
-            ) as probe,
+            session_of_probes() as probe,
         ):
             yield HuggingFaceControl(self, management, probe)
 

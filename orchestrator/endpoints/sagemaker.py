@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import aiohttp
-
 from orchestrator.domain.terms import Pause, Terms
+from orchestrator.endpoints.api_calls import session_of_probes
 from orchestrator.endpoints.aws_calls import AwsCalls
 from orchestrator.endpoints.sagemaker_api import SageMaker
 from orchestrator.endpoints.sagemaker_control import TAG, ComponentControl, EndpointControl, SageMakerAccess
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Wire
 
-_PROBE_TIMEOUT = 5.0
 _PAUSE_DEADLINE = 4500.0  # an endpoint cannot be deleted while it is being created, which fails after an hour
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
@@ -117,10 +115,9 @@ class SageMakerEndpoint:
     @asynccontextmanager
     async def control(self) -> AsyncIterator[EndpointControl | ComponentControl]:
         """Find the credentials and the region, and open the sessions. Raises `UsageError` if there are none."""
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         async with (
             self.api() as api,
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout) as probe,
+            session_of_probes() as probe,
         ):
             access = SageMakerAccess(
                 api,

@@ -24,12 +24,12 @@ from orchestrator.endpoints import (
     LocalServer,
     SageMakerEndpoint,
     ServerlessEndpoint,
+    api_calls,
     aws_calls,
     hf_calls,
     hf_job_control,
     hf_space_control,
     huggingface,
-    sagemaker,
     sagemaker_control,
 )
 from orchestrator.endpoints.api_calls import ApiTimeouts
@@ -248,7 +248,7 @@ class TestSageMakerEndpoint(BilledEndpointConformance):
         monkeypatch.setattr(aws_calls, "API_TIMEOUTS", timeouts)
         monkeypatch.setattr(sagemaker_control, "LOOK_EVERY", 0.02)
         monkeypatch.setattr(sagemaker_control, "SETTLING", 0.05)
-        monkeypatch.setattr(sagemaker, "_PROBE_TIMEOUT", 1.0)
+        monkeypatch.setattr(api_calls, "PROBE_TIMEOUT", 1.0)
         with sagemaker_service() as self.service:
             for name, value in self.service.environment.items():
                 monkeypatch.setenv(name, value)

@@ -28,7 +28,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.policy import Backoff, Policy
 from orchestrator.domain.terms import Pause
-from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, endpoint_from, hf_calls, huggingface
+from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint, api_calls, endpoint_from, hf_calls, huggingface
 from orchestrator.endpoints.api_calls import ApiTimeouts
 from orchestrator.endpoints.hf_api import Management
 from orchestrator.endpoints.hf_calls import Declined
@@ -193,7 +193,7 @@ async def test_checking_the_data_plane_sends_nothing_to_the_provider(service: Hf
 async def test_a_health_route_that_hangs_or_does_not_exist_is_not_an_answer(
     service: HfService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huggingface, "_PROBE_TIMEOUT", 0.1)
+    monkeypatch.setattr(api_calls, "PROBE_TIMEOUT", 0.1)
     service.add("model", "running")
     async with HuggingFaceEndpoint("acme/model").control() as control:
         await control.state()
