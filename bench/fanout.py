@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +78,7 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         location / {{ default_type application/json; {answers} }}
+        location = /requests {{ stub_status; }}
     }}
     {more}
 }}
@@ -88,6 +91,7 @@ _AT_A_RATE = """
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = ("durable", "aiohttp")  # `ry` if it is installed; aiohttp in any case
+_looks = Counter[str]()  # at each server's count of requests
 PROMPT = "Summarise the following text in one short sentence. " * 4
 
 
@@ -170,6 +174,14 @@ def constant_server(answer: str = ANSWER, per_second: int | None = None) -> Iter
                 yield f"http://127.0.0.1:{port}/"
             finally:
                 server.terminate()
+
+
+def requests_at(url: str) -> int:
+    """Return how many requests a constant server has had, without those of this function."""
+    with urllib.request.urlopen(f"{url}requests") as response:  # noqa: S310 - our own server
+        counted = int(response.read().decode().splitlines()[2].split()[2])
+    _looks[url] += 1
+    return counted - _looks[url]
 
 
 def _wait_for(port: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -235,7 +235,8 @@ class AskQueue(WorkQueue):
     @property
     def has_suspects(self) -> bool:
         """Whether an ask that somebody awaits waits to be asked alone."""
-        self._alone = deque(ask for ask in self._alone if self._is_open(ask))
+        while self._alone and not self._is_open(self._alone[0]):
+            self._alone.popleft()
         return super().has_suspects
 
     def _ask_for_more(self) -> None:
