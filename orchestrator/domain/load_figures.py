@@ -257,6 +257,7 @@ class LoadTest:
     remembered: int | None = None
     cold_start: float = 0.0
     spent: Spent | None = None  # None for an endpoint that does not bill
+    charged: float | None = None  # dollars for answers; None for an endpoint that does not charge for them
     price_per_hour: float | None = None
     billed: Billed | None = None
     proof: str | None = None
@@ -277,7 +278,7 @@ class LoadTest:
         """Dollars that the load test has cost; None if the price is not known."""
         if self.billed is not None and self.billed.dollars is not None:
             return self.billed.dollars
-        return None if self.spent is None else self.spent.cost(self.price_per_hour)
+        return self.charged if self.spent is None else self.spent.cost(self.price_per_hour)
 
     @property
     def cost_per_1000(self) -> float | None:

@@ -78,6 +78,8 @@ def test_words(test: LoadTest) -> Words:
     words.append(("apart", f"cold start {duration(test.cold_start)}, first request {seconds(test.first_answer)}"))
     if test.spent is not None:
         words.append(("cost", _cost(test)))
+    elif test.charged is not None:
+        words.append(("cost", f"{money(test.charged)} for answers"))
     if test.remembered is not None:
         words.append(("remembered", f"runs begin with {count(test.remembered, 'request')} in flight"))
     return words

@@ -26,8 +26,15 @@ WHERE true ON CONFLICT DO UPDATE SET at = :now, requests = requests + excluded.r
     tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
     dollars = dollars + excluded.dollars
 """
+_ADD_TO_COMMAND = """
+INSERT INTO charge (run_id, job, endpoint, day, at, requests, tokens_in, tokens_out, dollars)
+VALUES (0, :job, :endpoint, :day, :now, :requests, :tokens_in, :tokens_out, :dollars)
+ON CONFLICT DO UPDATE SET at = :now, requests = requests + excluded.requests,
+    tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,
+    dollars = dollars + excluded.dollars
+"""
 _SINCE = """
-SELECT id, endpoint, job, run_id, at, dollars FROM charge
+SELECT id, endpoint, job, nullif(run_id, 0), at, dollars FROM charge
 WHERE at >= :moment AND (:endpoint IS NULL OR endpoint = :endpoint) ORDER BY id
 """
 
@@ -48,6 +55,20 @@ class Charges:
         values = {"run": run_id, "rows": orjson.dumps(rows).decode(), "now": now, "day": day_of(now)[0]}
         async with self._database.write() as connection:
             await connection.execute(_ADD, values)
+
+    async def add_to_command(self, job: str, endpoint: str, charge: Charge) -> None:
+        """Add a charge to those of the present day of a command of the user, which is no run: it has the number 0."""
+        if not charge.requests:
+            return
+        now = time.time()
+        values = {"job": job, "endpoint": endpoint, "day": day_of(now)[0], "now": now} | {
+            "requests": round(charge.requests),
+            "tokens_in": round(charge.tokens_in),
+            "tokens_out": round(charge.tokens_out),
+            "dollars": charge.dollars,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(_ADD_TO_COMMAND, values)
 
 
 async def receipts_of_charges(connection: AsyncConnection, moment: float, endpoint: str | None = None) -> list[Receipt]:

@@ -404,7 +404,7 @@ charge = Table(
     "charge",
     METADATA,
     Column("id", Integer, primary_key=True),
-    Column("run_id", Integer, nullable=False),  # no foreign key: costs outlive a pruned run
+    Column("run_id", Integer, nullable=False),  # 0: a load test; no foreign key, since costs outlive a pruned run
     Column("job", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("day", REAL, nullable=False),

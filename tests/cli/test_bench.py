@@ -151,6 +151,19 @@ def test_a_job_names_its_endpoint_and_the_size_of_requests(workplace: Workplace,
     assert found["items_per_second"] == pytest.approx(8 * found["requests_per_second"])
 
 
+def test_an_endpoint_that_charges_for_answers_is_asked_for_no_more_than_the_load_test_may_cost(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    config = workplace.folder / "config.toml"
+    config.write_text(f'[endpoints.paid]\nkind = "http"\nurl = "{server.url}"\nprice_per_request = 0.25\n')
+    env = {"ORCHESTRATOR_CONFIG": str(config)}
+    load = ("--for", "30s", "--concurrency", "4", "--max-cost", "2", "--json")
+    ended = workplace.run("endpoints", "bench", "paid", *load, env=env)
+    assert (ended.code, ended.json["ended"]) == (4, "its answers have cost $2.00, of $2.00")
+    assert 2.0 <= ended.json["cost"] <= 3.0  # what was in flight may have been answered
+    assert workplace.run("costs", "--json", env=env).json["costs"][0]["dollars"] == ended.json["cost"]
+
+
 def test_tokens_are_counted_if_the_server_reports_them(workplace: Workplace, server: InferenceServer) -> None:
     config = workplace.folder / "config.toml"
     wire = '{kind = "openai-chat", model = "small"}'

@@ -31,11 +31,13 @@ from orchestrator.engine.bench.loops import ClosedLoops, open_loop, step_seconds
 from orchestrator.engine.bench.sender import Sender
 from orchestrator.engine.run.tuning import shape_of
 from orchestrator.engine.tasks import task_group
+from orchestrator.ports import PricedByUse
 from orchestrator.store.runs import Tuned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from orchestrator.domain.charges import Charge, UsePrice
     from orchestrator.domain.engine_metrics import EngineSample
     from orchestrator.domain.load import Load, Objective
     from orchestrator.domain.policy import Policy
@@ -146,7 +148,13 @@ async def _in_session(
     try:
         async with awake(endpoint, tenant) as opened, AsyncExitStack() as stack:
             models = await _connected(opened, stack, asked, tenant, stop)
-            found = await _Measurement(asked, endpoint.name, models, stop, shown).run()
+            price = endpoint.use_price if isinstance(endpoint, PricedByUse) else None
+            measurement = _Measurement(asked, endpoint.name, models, stop, shown, price)
+            try:
+                found = await measurement.run()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await tenant.store.charges.add_to_command(JOB, endpoint.name, measurement.charged)
         return found, opened
     finally:
         progress.emit(SessionEnded(endpoint.name, None if opened is None else opened.proof))
@@ -190,7 +198,15 @@ async def _all_connected(opened: Awake, stack: AsyncExitStack, policy: Policy) -
 class _Measurement:
     """A load test of an endpoint that is awake."""
 
-    def __init__(self, asked: LoadRequest, name: str, models: Models, stop: Stop, shown: LoadProgress) -> None:
+    def __init__(
+        self,
+        asked: LoadRequest,
+        name: str,
+        models: Models,
+        stop: Stop,
+        shown: LoadProgress,
+        price: UsePrice | None,
+    ) -> None:
         self._asked = asked
         self._name = name
         self._model = models[0]
@@ -198,12 +214,18 @@ class _Measurement:
         self._shown = shown
         policy = asked.policy
         size = 1 if policy.batch_size == "auto" else self._model.limits.items
-        self._sender = Sender(models, asked.requests, size, policy.breaker)
+        self._sender = Sender(models, asked.requests, size, policy.breaker, price, asked.budget.max_cost)
+        self._price = price
         self._samples: list[EngineSample] = []
         self._room: int | None = None
         self._concurrency: int | None = None
         self._late = PercentileHistogram()
         self._used = (0.0, 0.0, 0.0)  # the clock, and what the process and this thread had computed, at its beginning
+
+    @property
+    def charged(self) -> Charge:
+        """What its answers have cost."""
+        return self._sender.charged
 
     async def run(self) -> LoadTest:
         """Offer the load until its time is over, or a stop is requested."""
@@ -235,6 +257,7 @@ class _Measurement:
             asked.client,
             knee=knee([step.stair for step in steps]) if isinstance(asked.load, Sweep) else None,
             ended=sender.given_up,
+            charged=None if self._price is None else self.charged.dollars,
         )
 
     def figures(self) -> LoadFigures:

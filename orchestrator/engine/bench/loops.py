@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.engine.bench.sender import Sender
     from orchestrator.engine.stop import Stop
 
-_LOOK = 0.5  # seconds between two checks whether the load test is to end early
 _SEED = 20  # the arrivals of two load tests at the same rate are the same
 
 
@@ -98,6 +97,5 @@ def step_seconds(seconds: float) -> float:
 
 async def until_given_up(sender: Sender, stop: Stop) -> None:
     """Ask for a stop once the sender has given up."""
-    while sender.given_up is None:
-        await anyio.sleep(_LOOK)
+    await sender.gave_up.wait()
     stop.drain(0.0)

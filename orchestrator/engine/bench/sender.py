@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from orchestrator.domain.answer import Answer, tokens_of
+from orchestrator.domain.charges import Charge
 from orchestrator.domain.errors import (
     EndpointFailed,
     EndpointLost,
@@ -21,10 +22,12 @@ from orchestrator.domain.errors import (
     described,
 )
 from orchestrator.domain.load_tally import LoadCourse, LoadTally, Sent
+from orchestrator.domain.phrases import money
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.ports import DataPlane
 
 LOST, REFUSED, NO_ROOM = "lost", "refused", "no_room"  # kinds of failures beside those of requests
@@ -35,18 +38,31 @@ _TRIES, _BREATH = 5, 1.0  # of the first request, if the endpoint is not ready a
 class Sender:
     """Sends requests in turn, each to the server that has the fewest in flight.
 
-    `breaker`: after so many failures in a row that no load explains, `given_up` says why to end.
+    `given_up` says why to end: after `breaker` failures in a row that no load explains, or once answers, at this
+    `price`, have cost `most` dollars.
     """
 
-    def __init__(self, models: Sequence[DataPlane], requests: Sequence[bytes], size: int, breaker: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[DataPlane],
+        requests: Sequence[bytes],
+        size: int,
+        breaker: int,
+        price: UsePrice | None = None,
+        most: float | None = None,
+    ) -> None:
         self._models = models
         self._requests = cycle(requests)
         self.size = size  # items of a request
         self._breaker = breaker
+        self._price = price
+        self._most = most
         self._in_flight = [0] * len(models)
         self._in_a_row = 0
         self._freed = anyio.Event()
+        self.charged = Charge()
         self.given_up: str | None = None
+        self.gave_up = anyio.Event()
         self.no_room = 0
         self.tally = LoadTally(time.monotonic())
         self.course = LoadCourse(time.monotonic(), 0.0)
@@ -83,6 +99,7 @@ class Sender:
                     continue
                 raise EndpointFailed(f"the first request failed, so no more were sent: {failure}") from failure
             else:
+                self._charge([answer])
                 return time.monotonic() - begun
         raise AssertionError("unreachable")
 
@@ -115,6 +132,7 @@ class Sender:
     async def _asked(self, number: int, batch: list[bytes], sent: Sent) -> float:
         try:
             answers = await self._models[number].ask(batch)
+            self._charge(answers)
         except RequestFailed as failure:
             self._failed(sent, failure.kind, failure.status, str(failure))
             return failure.retry_after or 0.0
@@ -159,5 +177,21 @@ class Sender:
         self.tally.fail(sent, now, kind, status, message)
         self.course.at(now).failed += 1
         self._in_a_row = 0 if kind in _OVERLOAD else self._in_a_row + 1
-        if self._in_a_row >= self._breaker and self.given_up is None:
-            self.given_up = f"{self._in_a_row} requests in a row failed: {message}"
+        if self._in_a_row >= self._breaker:
+            self._give_up(f"{self._in_a_row} requests in a row failed: {message}")
+
+    def _charge(self, answers: Sequence[object]) -> None:
+        """Count what an answered request costs, with the tokens that the server has counted."""
+        if self._price is None:
+            return
+        counted = [answer for answer in answers if isinstance(answer, Answer)]
+        tokens_in = sum(tokens_of(answer.tokens_in) or 0 for answer in counted)
+        tokens_out = sum(tokens_of(answer.tokens_out) or 0 for answer in counted)
+        self.charged += self._price.charge(1, tokens_in, tokens_out)
+        if self._most is not None and self.charged.dollars >= self._most:
+            self._give_up(f"its answers have cost {money(self.charged.dollars)}, of {money(self._most)}")
+
+    def _give_up(self, why: str) -> None:
+        if self.given_up is None:
+            self.given_up = why
+            self.gave_up.set()
