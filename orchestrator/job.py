@@ -21,7 +21,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
-from orchestrator.own_code import own_code
+from orchestrator.own_code import bound_state, own_code
 from orchestrator.ports import Endpoint, Hook, ReadsResults, Sink, Source, WritesFiles
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Job:
         if self.rollout is None:
             return self.endpoints[0].endpoint.identity(self.policy)
         routes = {route.name: route.endpoints[0].endpoint.identity(self.policy) for route in self.routes}
-        return {"rollout": fingerprint_of(self.rollout), "routes": routes}
+        return {"rollout": _with_state(fingerprint_of(self.rollout), self.rollout), "routes": routes}
 
     def renderer(self) -> Callable[[Mapping[str, object]], object]:
         """Return the function that makes an item's request from the columns of its row; for a rollout, these are it."""
@@ -291,6 +291,12 @@ def fingerprint_of(function: Callable[..., object] | None) -> str:
     if function is None:
         return ""
     return hashlib.sha256("".join([_text_of(function), *own_code(function)]).encode()).hexdigest()
+
+
+def _with_state(fingerprint: str, rollout: Callable[..., object]) -> str:
+    """Return a hash that also changes with the attributes of a callable object; these may be secret."""
+    state = bound_state(rollout)
+    return hashlib.sha256("\n".join([fingerprint, *state]).encode()).hexdigest() if state else fingerprint
 
 
 def _text_of(function: Callable[..., object]) -> str:

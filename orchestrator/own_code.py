@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -45,6 +46,18 @@ def own_code(function: object) -> list[str]:
                 texts[name] = constant
     beside = digest_of(files, [file.parent], itself=True)
     return [*bound, *(texts[name] for name in sorted(texts)), *([beside] if beside else [])]
+
+
+def bound_state(function: object) -> list[str]:
+    """Return the attributes of the object that is called, or whose method is, as far as they have a JSON form."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    owner = function.__self__ if isinstance(function, MethodType) else function
+    if isinstance(owner, FunctionType | type):
+        return []
+    fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+    attributes = {**getattr(owner, "__dict__", {}), **{one.name: getattr(owner, one.name) for one in fields}}
+    return [f"{name}={constant}" for name, value in sorted(attributes.items()) if (constant := _constant(value))]
 
 
 def _beside(file: Path, name: str) -> Path | None:

@@ -488,7 +488,7 @@ class Ask(Protocol):
         """Send a request without waiting for its answer; awaiting what is returned waits for it, or raises."""
         ...
 
-    async def call(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
+    async def call(self, function: Callable[..., Awaitable[T]], /, *args: object, **kwargs: object) -> T:
         """Call an async function of the user and return its result, which is recorded like an answer.
 
         Arguments and result must have a JSON form. A call that was interrupted before its result was recorded is made

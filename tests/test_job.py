@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,42 @@ def test_the_request_of_a_rollouts_item_is_its_row_and_rows_do_not_share_answers
     assert [item.shares for item in items] == [None] * 3
     assert items[2].request is None
     assert str(items[2].unreadable).startswith("no request could be made: TypeError: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Debate:
+    rounds: int
+    key: str = "secret-key"
+
+    async def __call__(self, row: object, ask: object) -> object:
+        return [row, self.rounds]
+
+    async def run(self, row: object, ask: object) -> object:
+        return await self(row, ask)
+
+
+class Plain:
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    async def run(self, row: object, ask: object) -> object:
+        return [row, self.rounds]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Debate,
+        lambda rounds: Debate(rounds).run,
+        lambda rounds: Plain(rounds).run,
+        lambda rounds: partial(Debate(rounds).run),
+    ],
+)
+def test_attributes_of_a_callable_object_are_part_of_a_rollouts_identity(made: Callable[[int], Any]) -> None:
+    three, again, five = (with_rollout(Scripted(), made(rounds)).identity() for rounds in (3, 3, 5))
+    assert three == again
+    assert three["rollout"] != five["rollout"]
+    assert "secret-key" not in str(three)
 
 
 @pytest.mark.parametrize("function", [rollout, Rolls(), partial(other_rollout)])

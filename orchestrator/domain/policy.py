@@ -154,7 +154,7 @@ class Policy:
             value = getattr(self, name)
             if value is None and name in _MAY_BE_NONE:
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or value < least:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value >= least:
                 raise ValueError(f"policy.{name} must be a number of at least {least:g}, not {value!r}")
         if self.order not in get_args(Order):
             raise ValueError(f"policy.order must be one of {', '.join(get_args(Order))}, not {self.order!r}")

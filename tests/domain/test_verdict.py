@@ -88,7 +88,15 @@ def test_a_policy_refuses_an_invalid_count(setting: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("timeout", 0), ("timeout", "9"), ("timeout", None), ("timeout", True), ("grace", -1), ("max_cost", -1)],
+    [
+        ("timeout", 0),
+        ("timeout", "9"),
+        ("timeout", None),
+        ("timeout", True),
+        ("item_timeout", float("nan")),
+        ("grace", -1),
+        ("max_cost", -1),
+    ],
 )
 def test_a_policy_refuses_an_invalid_amount(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"policy.{setting} must be a number of at least"):

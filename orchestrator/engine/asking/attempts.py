@@ -194,7 +194,7 @@ class Attempts:
             failure.body = refusal.body
             raise failure from refusal
         except RequestFailed as failure:
-            statuses[_status_word(status_of(failure.kind, failure.status))] += failure.sent
+            statuses += Counter({_status_word(status_of(failure.kind, failure.status)): failure.sent})  # without zeros
             raise
         except (EndpointLost, NoRoom, OrchestratorError):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -52,11 +53,12 @@ class Asking:
         self, request: object, to: str | None = None, *, step: str | None = None, deadline: float | None = None
     ) -> Pending:
         """Send a request; await what is returned for its answer."""
+        _check(step, deadline)
         if not self._rollout.may_ask():
             return Pending()  # whoever awaits it is cancelled
         return self._answers.begin(self._rollout, request, to, step, deadline)
 
-    async def call(self, function: Callable[..., Awaitable[Any]], *args: object, **kwargs: object) -> Any:
+    async def call(self, function: Callable[..., Awaitable[Any]], /, *args: object, **kwargs: object) -> Any:
         """Call a function of the user, and record its result."""
         if not self._rollout.may_ask():
             await anyio.sleep_forever()  # until it is cancelled
@@ -72,3 +74,12 @@ class Asking:
     ) -> ToolConversation:
         """Begin a chat."""
         return ToolConversation(self, system, to, tools, parameters)
+
+
+def _check(step: object, deadline: object) -> None:
+    if step is not None and not isinstance(step, str):
+        raise TypeError(f"ask(step={step!r}) is not a text")
+    if deadline is None:
+        return
+    if not isinstance(deadline, int | float) or isinstance(deadline, bool) or math.isnan(deadline):
+        raise TypeError(f"ask(deadline={deadline!r}) is not a number of seconds")

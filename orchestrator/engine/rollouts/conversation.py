@@ -27,6 +27,9 @@ class ToolConversation:
         self.messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
         self._ask = ask
         self._to = to
+        for tool in tools:
+            if not hasattr(tool, "__name__"):
+                raise TypeError(f"tools= has {tool!r}, which is not an async function with a name")
         self._tools = {tool.__name__: tool for tool in tools}
         self._parameters = {**parameters, "tools": [_described(tool) for tool in tools]} if tools else parameters
 

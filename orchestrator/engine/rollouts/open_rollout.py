@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from typing import TYPE_CHECKING, Any
@@ -117,14 +118,23 @@ class AskMaker:
         return ask, known
 
     def call(
-        self, rollout: OpenRollout, function: Callable[..., object], args: tuple[object, ...], kwargs: object
+        self,
+        rollout: OpenRollout,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
     ) -> tuple[Ask, RecordedAsk | None]:
         """Return a call of the user's function as an ask, and what the ledger has of it.
 
-        Raises `TypeError` for arguments without a JSON form.
+        Raises `TypeError` for arguments without a JSON form, and for a function without a name.
         """
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        stored, _, hashed = request_json({"function": name, "args": list(args), "kwargs": kwargs})
+        bound = functools.partial(function, *args, **kwargs)  # has the arguments of a partial, too
+        name = getattr(bound.func, "__qualname__", type(bound.func).__qualname__)
+        if name.endswith("<lambda>"):
+            raise TypeError(
+                "ask.call() finds a recorded result by the function's name, and a lambda has none: use `def`"
+            )
+        stored, _, hashed = request_json({"function": name, "args": [*bound.args], "kwargs": bound.keywords})
         ask, known = self._made(rollout, hashlib.blake2b(_CALL + hashed, digest_size=16).digest(), stored)
         ask.step = name
         return ask, known

@@ -6,6 +6,7 @@ As many functions are open as keep the endpoints busy that are awake: what is bo
 from __future__ import annotations
 
 import heapq
+import inspect
 import itertools
 import time
 from collections import deque
@@ -196,7 +197,9 @@ class Rollouts:
         value = ""
         try:
             with rollout.scope:
-                value = written(await self.function(row_of(rollout.item.request), Asking(self, rollout)))
+                value = _in_json(
+                    "the rollout", await self.function(row_of(rollout.item.request), Asking(self, rollout))
+                )
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also exit(), and the cancellation of something of its own
@@ -248,7 +251,7 @@ class Rollouts:
         if known is not None and known.answer is not None:
             return exact_json.loads(known.answer)
         begun = time.monotonic()
-        result = written(await function(*args, **kwargs))
+        result = _in_json(f"{ask.step}()", await _awaitable(ask.step, function(*args, **kwargs)))
         await self.commits.add([Settlement(ask, Completed(result), time.monotonic() - begun)])
         return exact_json.loads(result)
 
@@ -342,6 +345,19 @@ class Rollouts:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
             self._queue_of(ask).in_flight.give_up({ask.key})
             await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
+
+
+def _in_json(what: str, returned: object) -> str:
+    try:
+        return written(returned)
+    except TypeError as error:
+        raise TypeError(f"{what} returned a value without a JSON form: {error}") from error
+
+
+def _awaitable(name: str | None, returned: Awaitable[Any]) -> Awaitable[Any]:
+    if not inspect.isawaitable(returned):
+        raise TypeError(f"ask.call() needs an async function, and {name} is none: write `async def`")
+    return returned
 
 
 def _note_failure(ask: Ask, outcome: Discarded | RetryLater, seconds: float, now: float) -> None:

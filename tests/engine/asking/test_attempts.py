@@ -79,6 +79,7 @@ async def test_only_requests_that_were_sent_are_counted(
     endpoint.fails_with = lambda _: refused if len(endpoint.asked) == 2 else None
     report = await run(job_of(["a", "b"], endpoint, tmp_path, Policy(concurrency=1, backoff=QUICK)), store)
     assert (report.counts.completed, report.asked) == (2, asked + len(endpoint.asked) - 3)
+    assert report.traffic.statuses.get("none") == (1 if sent else None)
 
 
 @pytest.mark.parametrize("failure", [BUSY, RequestFailed(FailureKind.UNAVAILABLE, "busy", retry_after=0.2)])

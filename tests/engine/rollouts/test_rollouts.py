@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import functools
+import math
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -443,3 +445,61 @@ async def test_no_more_rollouts_are_open_than_keep_the_endpoint_busy(store: Stor
     assert len(outputs(job)) == 1500
     assert endpoint.most_in_flight == 8
     assert most <= 64
+
+
+async def test_wrong_arguments_of_an_ask_discard_its_item_only_and_say_why(store: Store, tmp_path: Path) -> None:
+    def no_coroutine(word: str) -> str:
+        return word
+
+    def words(ask: Any) -> dict[str, Callable[[], object]]:
+        return {
+            "nan": lambda: ask("a", deadline=math.nan),
+            "text": lambda: ask("a", deadline="5"),
+            "step": lambda: ask("a", step={"name": "draft"}),
+            "sync": lambda: ask.call(no_coroutine, "a"),
+            "lambda": lambda: ask.call(lambda: ask("a")),
+            "tools": lambda: ask.conversation(tools=["look_up"]),
+            "right": lambda: ask("a"),
+        }
+
+    async def rollout(row: dict[str, str], ask: Any) -> object:
+        if row["text"] == "set":
+            return {"a"}
+        return await words(ask)[row["text"]]()  # type: ignore[misc]  # the conversation is refused before
+
+    job = rollout_job(["nan", "text", "step", "sync", "lambda", "tools", "set", "right"], rollout, two(), tmp_path)
+    await run(job, store)
+    assert list(outputs(job)) == ["i7"]
+    found = [failure["message"].partition(" (at ")[0] for failure in failures(job).values()]
+    assert found == [
+        "TypeError: ask(deadline=nan) is not a number of seconds",
+        "TypeError: ask(deadline='5') is not a number of seconds",
+        "TypeError: ask(step={'name': 'draft'}) is not a text",
+        f"TypeError: ask.call() needs an async function, and {no_coroutine.__qualname__} is none: write `async def`",
+        "TypeError: ask.call() finds a recorded result by the function's name, and a lambda has none: use `def`",
+        "TypeError: tools= has 'look_up', which is not an async function with a name",
+        "TypeError: the rollout returned a value without a JSON form: Type is not JSON serializable: set",
+    ]
+
+
+async def test_calls_of_partials_are_told_apart_by_function_and_arguments(store: Store, tmp_path: Path) -> None:
+    called = list[tuple[str, int]]()
+
+    async def find(function: str, times: int) -> str:
+        called.append((function, times))
+        return function * times
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        return await ask.call(functools.partial(find, row["text"], times=2))
+
+    async def edited(row: dict[str, str], ask: Ask) -> object:
+        return [
+            await ask.call(functools.partial(find, function=row["text"]), times=1),
+            await ask.call(find, row["text"], times=2),
+        ]
+
+    await run(rollout_job(["a"], rollout, Scripted(name="e"), tmp_path), store)
+    job = rollout_job(["a"], edited, Scripted(name="e"), tmp_path)
+    await run(job, store)
+    assert called == [("a", 2), ("a", 1)]
+    assert outputs(job)["i0"] == ["a", "aa"]
