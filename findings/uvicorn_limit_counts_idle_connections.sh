@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # uvicorn: --limit-concurrency N serves N - 1 connections, idle ones included; with 1, it answers every request 503
 #
-# Guess, written down before: N requests are served at once, and 503 is for those beyond, as the documentation says ("maximum number of
-# concurrent connections or tasks to allow, before issuing HTTP 503 responses").
+# Guess, written down before: N requests are served at once, and 503 is for those beyond, as the documentation has it.
 # Seen: a connection counts while it is kept open, with no request on it, and the one that asks counts itself. Requests one after the
 # other, from clients that keep their connections (a pool, a load balancer, a health check), are refused by a server that does nothing.
 # A server behind such a limit seems overloaded and unhealthy to clients with pools: set the limit well above the number of their connections.

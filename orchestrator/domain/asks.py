@@ -44,7 +44,7 @@ class RecordedAsk:
 
 
 @dataclass(slots=True, eq=False)
-class Ask(Item):
+class OpenAsk(Item):
     """One ask of an open rollout. As an item, its `key` numbers it in this process.
 
     It is known by its rollout's item, the `hash` of what is asked of whom, and `nth`: how many equal asks of the same

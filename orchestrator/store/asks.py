@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import orjson
 
-from orchestrator.domain.asks import Ask, FailedAsk, RecordedAsk
+from orchestrator.domain.asks import FailedAsk, OpenAsk, RecordedAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.failpoints import reached
@@ -75,7 +75,7 @@ class Asks:
         self,
         run_id: int,
         job_id: int,
-        asks: Sequence[tuple[Ask, Settlement]],
+        asks: Sequence[tuple[OpenAsk, Settlement]],
         items: Sequence[Settlement],
         close: Sequence[Lease],
     ) -> None:
@@ -100,7 +100,9 @@ def _failed(row: Sequence[Any]) -> FailedAsk:
     return FailedAsk(FailureKind(kind), *rest)
 
 
-def _settle(run_id: int, job_id: int, asks: Sequence[tuple[Ask, Settlement]], connection: sqlite3.Connection) -> None:
+def _settle(
+    run_id: int, job_id: int, asks: Sequence[tuple[OpenAsk, Settlement]], connection: sqlite3.Connection
+) -> None:
     """Add asks. One that has an outcome keeps it; a process that lost the lease may add an answer, but no failure."""
     failed = {one.item.lease for _, one in asks if not isinstance(one.outcome, Completed)}
     held = {lease for lease in failed if connection.execute(_LEASED, (lease.chunk, lease.token)).fetchone()}
@@ -128,7 +130,7 @@ def _insert(rows: int) -> str:
     )
 
 
-def _row(ask: Ask, settlement: Settlement, now: float) -> tuple[object, ...]:
+def _row(ask: OpenAsk, settlement: Settlement, now: float) -> tuple[object, ...]:
     """Return the row of an ask, whose last failure is in `ask.failed` already."""
     how: tuple[object, ...]
     match settlement.outcome:
@@ -150,7 +152,7 @@ def _failures(failed: Sequence[FailedAsk]) -> str:
     return orjson.dumps(rows).decode()
 
 
-def _totals(run_id: int, asks: Sequence[tuple[Ask, Settlement]]) -> list[tuple[object, ...]]:
+def _totals(run_id: int, asks: Sequence[tuple[OpenAsk, Settlement]]) -> list[tuple[object, ...]]:
     """Return what these asks add to the totals of each endpoint and step."""
     totals = defaultdict[tuple[str, str], list[float]](lambda: [0, 0, 0, 0, 0, 0.0])
     for ask, settlement in asks:

@@ -120,7 +120,7 @@ class LeasedItems(WorkQueue):
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
         super().set_demand(consumer, demand)
-        self.commits.most = self._most
+        self.commits.most = self.most
 
     def _is_open(self, item: Item) -> bool:
         return item.key in self._held

@@ -144,7 +144,7 @@ class WorkQueue(ABC):
         self._refill.set()
 
     @property
-    def _most(self) -> int:
+    def most(self) -> int:
         """Requests that may be in flight."""
         return sum(one.requests for one in self._demands.values())
 

@@ -5,8 +5,8 @@
     function ends -> `Commits` -> ledger: the item is settled
 
 `Rollouts` leases items, runs the function for each, and has one queue of asks for each route. An `AskQueue` is a
-`WorkQueue`, and an `Ask` an item, so whatever asks an endpoint knows no rollouts. Asks of all routes and outcomes of
-items are committed by one writer, in one transaction. What is limited is requests in flight: functions are opened
+`WorkQueue`, and an `OpenAsk` an item, so whatever asks an endpoint knows no rollouts. Asks of all routes and outcomes
+of items are committed by one writer, in one transaction. What is limited is requests in flight: functions are opened
 while a queue has fewer asks ready than its endpoints want, up to eight for each request that may be in flight. A
 route's endpoints are paused at once if nothing more will be asked of them (`stuck`), otherwise if nothing has been
 for longer than waking them takes. The next ask wakes them again.

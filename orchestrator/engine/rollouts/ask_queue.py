@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from orchestrator.domain.asks import Ask
+from orchestrator.domain.asks import OpenAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.running_totals import Total
 from orchestrator.engine.asking.commits import nothing
@@ -94,11 +94,11 @@ class AskQueue(WorkQueue):
         self.settled = 0  # asks that were answered or discarded
         self.ended = False  # whether the route's endpoints are not used any more
         self._rollouts = rollouts
-        self._asks: dict[int, Ask] = {}  # open ones, by key
+        self._asks: dict[int, OpenAsk] = {}  # open ones, by key
         self._out: set[int] = set()  # keys of those that were taken and have not come back
         self._settling: set[int] = set()  # keys of those whose outcome is being committed
         self._failing: set[int] = set()  # keys of those whose failed attempt is being committed
-        self._equal: dict[Shared, list[Ask]] = {}  # the first one is asked, the others wait for its answer
+        self._equal: dict[Shared, list[OpenAsk]] = {}  # the first one is asked, the others wait for its answer
         self._recent: OrderedDict[Shared, Completed] = OrderedDict()
         self._recent_size = 0
         self._given: list[Settlement] = []  # answers that are known already
@@ -155,11 +155,6 @@ class AskQueue(WorkQueue):
         """Whether requests may be given up before they are answered."""
         return True
 
-    @property
-    def most(self) -> int:
-        """Requests that may be in flight."""
-        return self._most
-
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
         super().set_demand(consumer, demand)
@@ -185,7 +180,7 @@ class AskQueue(WorkQueue):
 
     # -- asks come and go ---------------------------------------------------------------------------------------------
 
-    def add(self, ask: Ask) -> None:
+    def add(self, ask: OpenAsk) -> None:
         """Add an ask, which waits for the answer to an equal one if there is one."""
         self._asks[ask.key] = ask
         self._idle_since = None
@@ -201,7 +196,7 @@ class AskQueue(WorkQueue):
                 return
         self._offer([ask])
 
-    def abandon(self, asks: Collection[Ask]) -> None:
+    def abandon(self, asks: Collection[OpenAsk]) -> None:
         """Forget asks of a rollout that waits for them no more, and give up the requests that have no others."""
         for ask in asks:
             if ask.key in self._settling:
@@ -212,7 +207,7 @@ class AskQueue(WorkQueue):
         self._out.difference_update(ask.key for ask in asks)
         self._rest_if_idle()
 
-    def _leave_equal(self, ask: Ask, key: Shared) -> None:
+    def _leave_equal(self, ask: OpenAsk, key: Shared) -> None:
         """Take an ask from those that are equal; the next one is asked if this one was."""
         equal = self._equal.get(key, [])
         if ask not in equal:  # its answer is known, and about to be committed
@@ -309,7 +304,7 @@ class AskQueue(WorkQueue):
                 self._failing.add(ask.key)
                 continue
             self._settling.add(ask.key)
-            if isinstance(ask, Ask) and ask.shares is not None:
+            if isinstance(ask, OpenAsk) and ask.shares is not None:
                 key = ask.shares, ask.nth
                 equal = self._equal.pop(key) if ask in self._equal.get(key, []) else []
                 if isinstance(outcome, Completed):
@@ -327,7 +322,7 @@ class AskQueue(WorkQueue):
         while self._recent_size > _RECENT:
             self._recent_size -= len(self._recent.popitem(last=False)[1].output) + _EACH
 
-    def after(self, ask: Ask, outcome: Outcome, now: float) -> None:
+    def after(self, ask: OpenAsk, outcome: Outcome, now: float) -> None:
         """Go on after an outcome was committed: schedule the next attempt, or count the ask."""
         progress = self.work.progress
         self._out.discard(ask.key)

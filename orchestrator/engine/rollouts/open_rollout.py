@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from orchestrator import exact_json
-from orchestrator.domain.asks import Ask
+from orchestrator.domain.asks import OpenAsk
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import File
@@ -37,7 +37,7 @@ class OpenRollout:
     def __init__(self, item: Item, known: Known, max_asks: int) -> None:
         self.item = item
         self._max_asks = max_asks
-        self.asks: dict[int, Ask] = {}
+        self.asks: dict[int, OpenAsk] = {}
         self.number = 0  # of the latest ask, counted from 1
         self.ended = False
         self.spoiled: RequestFailed | None = None
@@ -99,7 +99,7 @@ class AskMaker:
 
     def ask(
         self, rollout: OpenRollout, request: object, to: str | None, step: str | None
-    ) -> tuple[Ask, RecordedAsk | None]:
+    ) -> tuple[OpenAsk, RecordedAsk | None]:
         """Return the ask for a request, and what the ledger has of it.
 
         Raises `ValueError` for an endpoint that the job does not name, `TypeError` for a request without a JSON form.
@@ -123,7 +123,7 @@ class AskMaker:
         function: Callable[..., object],
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
-    ) -> tuple[Ask, RecordedAsk | None]:
+    ) -> tuple[OpenAsk, RecordedAsk | None]:
         """Return a call of the user's function as an ask, and what the ledger has of it.
 
         Raises `TypeError` for arguments without a JSON form, and for a function without a name.
@@ -139,10 +139,10 @@ class AskMaker:
         ask.step = name
         return ask, known
 
-    def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> tuple[Ask, RecordedAsk | None]:
+    def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> tuple[OpenAsk, RecordedAsk | None]:
         nth, known = rollout.next_ask(hashed)
         item = rollout.item
-        ask = Ask(next(self._keys), f"{item.id} (ask {rollout.number})", stored, 1, item.lease)
+        ask = OpenAsk(next(self._keys), f"{item.id} (ask {rollout.number})", stored, 1, item.lease)
         ask.rollout, ask.hash, ask.nth, ask.number = item.id, hashed, nth, rollout.number
         if known is not None and known.outcome is None:
             ask.attempt, ask.failed = known.attempts + 1, list(known.failures)

@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator import exact_json
-from orchestrator.domain.asks import Ask, FailedAsk
+from orchestrator.domain.asks import FailedAsk, OpenAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.engine.asking.commits import Commits
@@ -98,7 +98,7 @@ class Rollouts:
         self._settled = 0
         self._most_open = _FIRST
         self._more = anyio.Event()  # set when more rollouts may be opened
-        self._deadlines: list[tuple[float, int, OpenRollout, Ask | None]] = []
+        self._deadlines: list[tuple[float, int, OpenRollout, OpenAsk | None]] = []
         self._numbers = itertools.count()
         self._sooner = anyio.Event()  # set when there is a new deadline
 
@@ -255,15 +255,15 @@ class Rollouts:
         await self.commits.add([Settlement(ask, Completed(result), time.monotonic() - begun)])
         return exact_json.loads(result)
 
-    def _queue_of(self, ask: Ask) -> AskQueue:
+    def _queue_of(self, ask: OpenAsk) -> AskQueue:
         return self._queues[ask.endpoint or ""]
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
     async def _write(self, settlements: list[Settlement]) -> None:
         """Commit outcomes of asks and of items; then let the rollouts continue that wait for them."""
-        asks = [(one.item, one) for one in settlements if isinstance(one.item, Ask)]
-        items = [one for one in settlements if not isinstance(one.item, Ask)]
+        asks = [(one.item, one) for one in settlements if isinstance(one.item, OpenAsk)]
+        items = [one for one in settlements if not isinstance(one.item, OpenAsk)]
         now = time.time()
         for ask, settlement in asks:
             if not isinstance(settlement.outcome, Completed):
@@ -281,7 +281,7 @@ class Rollouts:
             self.notify()
             self.ask_for_more()
 
-    def _after(self, ask: Ask, outcome: Outcome, moment: float) -> None:
+    def _after(self, ask: OpenAsk, outcome: Outcome, moment: float) -> None:
         """Go on after the outcome of an ask was committed."""
         if ask.endpoint is None:
             return
@@ -313,14 +313,14 @@ class Rollouts:
             awaited[0].sent = True
             self._add_deadline(timeout, awaited[0], None)
 
-    def _add_deadline(self, seconds: float, rollout: OpenRollout, ask: Ask | None) -> None:
+    def _add_deadline(self, seconds: float, rollout: OpenRollout, ask: OpenAsk | None) -> None:
         if len(self._deadlines) > _SPARE_DEADLINES + 2 * (len(self._awaited) + self._open):
             self._deadlines = [one for one in self._deadlines if self._matters(one[2], one[3])]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (time.monotonic() + seconds, next(self._numbers), rollout, ask))
         self._sooner.set()
 
-    def _matters(self, rollout: OpenRollout, ask: Ask | None) -> bool:
+    def _matters(self, rollout: OpenRollout, ask: OpenAsk | None) -> bool:
         """Whether a deadline still is one: nothing has ended that it concerns."""
         return not rollout.ended and (ask is None or ask.key in self._awaited)
 
@@ -335,7 +335,7 @@ class Rollouts:
             with anyio.move_on_after(self._deadlines[0][0] - now if self._deadlines else None):
                 await self._sooner.wait()
 
-    async def _time_is_over(self, rollout: OpenRollout, ask: Ask | None) -> None:
+    async def _time_is_over(self, rollout: OpenRollout, ask: OpenAsk | None) -> None:
         if not self._matters(rollout, ask):
             return
         if ask is None:
@@ -360,7 +360,7 @@ def _awaitable(name: str | None, returned: Awaitable[Any]) -> Awaitable[Any]:
     return returned
 
 
-def _note_failure(ask: Ask, outcome: Discarded | RetryLater, seconds: float, now: float) -> None:
+def _note_failure(ask: OpenAsk, outcome: Discarded | RetryLater, seconds: float, now: float) -> None:
     """Add a failed attempt to those that the ledger keeps of the ask."""
     failure, again = outcome.failure, now + outcome.delay if isinstance(outcome, RetryLater) else None
     failed = FailedAsk(failure.kind, failure.status, failure.message, seconds, now, again)
