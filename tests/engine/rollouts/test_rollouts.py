@@ -142,7 +142,9 @@ async def test_equal_asks_of_several_items_share_an_answer(store: Store, tmp_pat
     assert endpoint.texts.count("the same") == 1
     assert endpoint.texts.count("drawn") == 30
     assert len(await ask_rows(store)) == 90
-    await run(rollout_job(texts, rollout, endpoint, tmp_path, Policy(backoff=QUICK, dedupe=False)), store)
+    apart, policy = Scripted(name="e"), Policy(backoff=QUICK, dedupe=False)
+    await run(rollout_job(texts, rollout, apart, tmp_path, policy, name="apart"), store)
+    assert apart.texts.count("the same") == 30
 
 
 async def test_a_rollout_may_return_before_the_known_answer_to_an_equal_ask_is_committed(
