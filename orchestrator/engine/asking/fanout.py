@@ -145,7 +145,7 @@ class _FanOut:
 
     async def _serve(self, sent: SentRequest) -> None:
         """Send one request, which may be cut short: by a rival, or because nobody wants its answer any more."""
-        if self._queue.gives_up:
+        if self._queue.gives_up(sent.items):
             with anyio.CancelScope() as sent.scope:
                 await self._send(sent)
         else:

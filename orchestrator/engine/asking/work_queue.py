@@ -99,9 +99,9 @@ class WorkQueue(ABC):
         """Whether nothing more will be asked of these consumers, although something is left."""
         return False
 
-    @property
-    def gives_up(self) -> bool:
-        """Whether requests may be given up before they are answered."""
+    def gives_up(self, items: Iterable[Item]) -> bool:
+        """Whether a request for these items may have to be cut short."""
+        del items
         return self.work.policy.hedge
 
     @property

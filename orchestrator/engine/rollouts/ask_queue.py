@@ -150,10 +150,14 @@ class AskQueue(WorkQueue):
         """How many more asks its consumers want to find ready; 0 if there are none."""
         return self._low_water + 1 - len(self._ready) if self._demands else 0
 
-    @property
-    def gives_up(self) -> bool:
-        """Whether requests may be given up before they are answered."""
-        return True
+    def gives_up(self, items: Iterable[Item]) -> bool:
+        """Whether a request for these items may have to be cut short: at a deadline, or by a rival."""
+        policy = self.work.policy
+        return (
+            policy.hedge
+            or policy.item_timeout is not None
+            or any(isinstance(one, OpenAsk) and one.timed for one in items)
+        )
 
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""

@@ -231,7 +231,7 @@ class Rollouts:
             pending.settle(known)
             return pending
         if deadline is not None:
-            ask.shares = None  # its deadline concerns no other rollout
+            ask.timed, ask.shares = True, None  # its deadline concerns no other rollout
             self._add_deadline(deadline, rollout, ask)
         self._running -= not rollout.asks
         rollout.asks[ask.key] = ask
