@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from orchestrator import exact_json
-from orchestrator.domain.asks import OpenAsk
+from orchestrator.domain.asks import OpenAsk, RecordedAsk
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import File
@@ -20,7 +20,6 @@ from orchestrator.engine.asking.request_json import SORTED, as_stored, request_j
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from orchestrator.domain.asks import RecordedAsk
     from orchestrator.domain.item import Item
     from orchestrator.job import Job
     from orchestrator.store.asks import Known
@@ -97,10 +96,8 @@ class AskMaker:
         self._shares = {name: job.policy.dedupe and not drawn_by_chance(one) for name, one in identities.items()}
         self._keys = itertools.count(1)
 
-    def ask(
-        self, rollout: OpenRollout, request: object, to: str | None, step: str | None
-    ) -> tuple[OpenAsk, RecordedAsk | None]:
-        """Return the ask for a request, and what the ledger has of it.
+    def ask(self, rollout: OpenRollout, request: object, to: str | None, step: str | None) -> OpenAsk | RecordedAsk:
+        """Return the settled ask for a request, as the ledger has it; if it has none, the ask to be made.
 
         Raises `ValueError` for an endpoint that the job does not name, `TypeError` for a request without a JSON form.
         """
@@ -111,11 +108,13 @@ class AskMaker:
         shape = self._shapes[name].copy()
         shape.update(hashed)
         digest = shape.digest()
-        ask, known = self._made(rollout, digest, stored)
+        ask = self._made(rollout, digest, stored)
+        if isinstance(ask, RecordedAsk):
+            return ask
         ask.endpoint, ask.step = name, step
         if self._shares[name] and not drawn_by_chance(request):
             ask.shares = digest if sent is hashed or sent == hashed else _hash_of(name, sent)
-        return ask, known
+        return ask
 
     def call(
         self,
@@ -123,8 +122,8 @@ class AskMaker:
         function: Callable[..., object],
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
-    ) -> tuple[OpenAsk, RecordedAsk | None]:
-        """Return a call of the user's function as an ask, and what the ledger has of it.
+    ) -> OpenAsk | RecordedAsk:
+        """Return a settled call of the user's function, as the ledger has it; if it has none, the call as an ask.
 
         Raises `TypeError` for arguments without a JSON form, and for a function without a name.
         """
@@ -135,19 +134,22 @@ class AskMaker:
                 "ask.call() finds a recorded result by the function's name, and a lambda has none: use `def`"
             )
         stored, _, hashed = request_json({"function": name, "args": [*bound.args], "kwargs": bound.keywords})
-        ask, known = self._made(rollout, hashlib.blake2b(_CALL + hashed, digest_size=16).digest(), stored)
-        ask.step = name
-        return ask, known
+        call = self._made(rollout, hashlib.blake2b(_CALL + hashed, digest_size=16).digest(), stored)
+        if isinstance(call, OpenAsk):
+            call.step = name
+        return call
 
-    def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> tuple[OpenAsk, RecordedAsk | None]:
+    def _made(self, rollout: OpenRollout, hashed: bytes, stored: bytes) -> OpenAsk | RecordedAsk:
         nth, known = rollout.next_ask(hashed)
+        if known is not None and known.outcome is not None:
+            return known
         item = rollout.item
         ask = OpenAsk(next(self._keys), f"{item.id} (ask {rollout.number})", stored, 1, item.lease)
         ask.rollout, ask.hash, ask.nth, ask.number = item.id, hashed, nth, rollout.number
-        if known is not None and known.outcome is None:
+        if known is not None:
             ask.attempt, ask.failed = known.attempts + 1, list(known.failures)
             ask.failures = [failed.kind for failed in known.failures]
-        return ask, known
+        return ask
 
 
 def _hash_of(name: str, sent: bytes) -> bytes:

@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator import exact_json
+from orchestrator.domain.asks import RecordedAsk
 from orchestrator.domain.item import Item, Lease
 from orchestrator.engine.rollouts.asking import Asking
 from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
@@ -81,11 +82,11 @@ class _Recorded:
         self, rollout: OpenRollout, request: object, to: str | None, step: str | None, deadline: float | None
     ) -> Pending:
         """Return the recorded answer; without one, what is returned waits for ever."""
-        _, known = self._maker.ask(rollout, request, to, step)
+        ask = self._maker.ask(rollout, request, to, step)
         pending = Pending()
-        if known is not None and known.outcome is not None:
+        if isinstance(ask, RecordedAsk):
             self.answered += 1
-            pending.settle(known)
+            pending.settle(ask)
         else:
             self._miss()
         return pending
@@ -98,10 +99,10 @@ class _Recorded:
         kwargs: Mapping[str, object],
     ) -> Any:
         """Return the recorded result; without one, wait for ever."""
-        _, known = self._maker.call(rollout, function, args, kwargs)
-        if known is not None and known.answer is not None:
+        call = self._maker.call(rollout, function, args, kwargs)
+        if isinstance(call, RecordedAsk):
             self.answered += 1
-            return exact_json.loads(known.answer)
+            return exact_json.loads(call.answer or "null")
         self._miss()
         return await anyio.sleep_forever()
 

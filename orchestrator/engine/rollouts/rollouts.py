@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator import exact_json
-from orchestrator.domain.asks import FailedAsk, OpenAsk
+from orchestrator.domain.asks import FailedAsk, OpenAsk, RecordedAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.engine.asking.commits import Commits
@@ -224,11 +224,11 @@ class Rollouts:
         self, rollout: OpenRollout, request: object, to: str | None, step: str | None, deadline: float | None
     ) -> Pending:
         """Return the answer to a request: an earlier one, or that of an endpoint, which is asked now."""
-        ask, known = self._maker.ask(rollout, request, to, step)
+        ask = self._maker.ask(rollout, request, to, step)
         pending = Pending()
-        if known is not None and known.outcome is not None:
-            rollout.count(known)
-            pending.settle(known)
+        if isinstance(ask, RecordedAsk):
+            rollout.count(ask)
+            pending.settle(ask)
             return pending
         if deadline is not None:
             ask.timed, ask.shares = True, None  # its deadline concerns no other rollout
@@ -247,12 +247,12 @@ class Rollouts:
         kwargs: Mapping[str, object],
     ) -> Any:
         """Return the recorded result of a function; otherwise call it, and record its result."""
-        ask, known = self._maker.call(rollout, function, args, kwargs)
-        if known is not None and known.answer is not None:
-            return exact_json.loads(known.answer)
+        call = self._maker.call(rollout, function, args, kwargs)
+        if isinstance(call, RecordedAsk):
+            return exact_json.loads(call.answer or "null")
         begun = time.monotonic()
-        result = _in_json(f"{ask.step}()", await _awaitable(ask.step, function(*args, **kwargs)))
-        await self.commits.add([Settlement(ask, Completed(result), time.monotonic() - begun)])
+        result = _in_json(f"{call.step}()", await _awaitable(call.step, function(*args, **kwargs)))
+        await self.commits.add([Settlement(call, Completed(result), time.monotonic() - begun)])
         return exact_json.loads(result)
 
     def _queue_of(self, ask: OpenAsk) -> AskQueue:
