@@ -157,7 +157,9 @@ class Job:
             raise TypeError(f"fallback={self.fallback!r} is not an endpoint; see `orchestrator.endpoints`")
         names = [one.endpoint.name for one in self.endpoints] + ([self.fallback.name] if self.fallback else [])
         if len(set(names)) < len(names):
-            raise ValueError(f"a job's endpoints need different names, not {', '.join(names)}")
+            remedy = "; name a server once, and put what differs into the requests, with step="
+            remedy = remedy if self.rollout is not None else ""
+            raise ValueError(f"a job's endpoints need different names, not {', '.join(names)}{remedy}")
         if self.policy.fallback_below and self.fallback is None:
             raise ValueError("policy.fallback_below needs a fallback= endpoint in the job")
 

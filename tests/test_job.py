@@ -190,7 +190,10 @@ def test_what_a_rollout_replaces_is_refused_beside_it(more: dict[str, Any], name
         ({"the judge": Scripted()}, "must begin with a letter .*: 'the judge'"),
         ({"7": Scripted()}, "must begin with a letter .*: '7'"),
         ({7: Scripted()}, "must begin with a letter .*: 7"),
-        ({"a": Scripted(), "b": Scripted()}, "need different names, not scripted, scripted"),
+        (
+            {"a": Scripted(), "b": Scripted()},
+            "need different names, not scripted, scripted; name a server once, and put what differs into the req",
+        ),
     ],
 )
 def test_names_of_endpoints_that_cannot_be_are_refused(endpoint: object, message: str) -> None:
