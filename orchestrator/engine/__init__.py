@@ -3,7 +3,7 @@
 From run to settle, top down:
 
     run/run_job         takes the run in the ledger (prepare, ingest, reuse), has it executed, then delivers
-    run/execution       asks in shifts, with one session for each endpoint, or for each member of an endpoint
+    run/execution       asks in shifts; `endpoint_uses` has a session for each endpoint, or for each member of one
     awake/awake         opens an endpoint: enters its awake window, wakes it, and pauses it however the block ends
     run/session         asks one endpoint until the work queue has nothing for it; connects again if it is lost
     asking/fanout       sends many requests at once (concurrency) as long as the endpoint may be asked (throttle)
