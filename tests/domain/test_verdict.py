@@ -16,6 +16,7 @@ TRIES = {
     FailureKind.REJECTED: 1,
     FailureKind.UNREADABLE: 1,
     FailureKind.PARSE: 2,
+    FailureKind.ROLLOUT: 1,
     FailureKind.CRASHED: 2,
     FailureKind.DUBIOUS: 2,
     FailureKind.RATE_LIMITED: 4,

@@ -416,7 +416,7 @@ async def test_addresses_are_those_that_botocores_clients_use(
     access = await AwsAccess.find(region, None)
 
     def address(name: str) -> str:
-        url: str = boto3.client(name, region_name=region).meta.endpoint_url
+        url: str = boto3.Session().client(name, region_name=region).meta.endpoint_url
         return url
 
     for name in ("sagemaker", "sagemaker-runtime", "logs"):

@@ -27,7 +27,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerService]:
 
 def client(name: str, service: SageMakerService, **keys: str) -> Any:
     config = Config(retries={"total_max_attempts": 1})
-    return boto3.client(name, endpoint_url=service.url, config=config, **keys)
+    return boto3.Session().client(name, endpoint_url=service.url, config=config, **keys)  # boto3's own keeps old keys
 
 
 def invoked(runtime: Any, name: str, request: object, **more: str) -> Any:
@@ -143,7 +143,7 @@ def test_moto_tells_of_an_endpoint_in_the_same_words(service: SageMakerService) 
     ours = told(client("sagemaker", service))
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         patch.delenv("AWS_ENDPOINT_URL")
-        api = boto3.client("sagemaker")
+        api = boto3.Session().client("sagemaker")
         api.create_model(ModelName="labeller-model", ExecutionRoleArn="arn:aws:iam::123456789012:role/r")
         variant = {"VariantName": "AllTraffic", "ModelName": "labeller-model", "InitialInstanceCount": 1}
         api.create_endpoint_config(

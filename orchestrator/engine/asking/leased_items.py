@@ -168,7 +168,7 @@ class LeasedItems(WorkQueue):
                 self._ask_later(settlement.item, failure, now + settlement.outcome.delay)
             else:
                 self._in_the_ledger.append(settlement.item.same)
-        emit_settled(self.work, settlements, self.left)
+        emit_settled(self.work, settlements)
         if not self._leases:
             self._refill.set()
             self.notify()
@@ -232,7 +232,7 @@ def shared(outcome: Completed | Discarded) -> Completed | Discarded:
     return replace(outcome, tokens_in=None, tokens_out=None) if isinstance(outcome, Completed) else outcome
 
 
-def emit_settled(work: RunContext, settlements: list[Settlement], left: int) -> None:
+def emit_settled(work: RunContext, settlements: list[Settlement]) -> None:
     """Count committed outcomes in the progress, and tell listeners."""
     progress = work.progress
     completed, discarded, retried = progress.completed, progress.discarded, progress.retried
@@ -251,7 +251,7 @@ def emit_settled(work: RunContext, settlements: list[Settlement], left: int) -> 
     if settlements:
         counts = progress.completed - completed, progress.discarded - discarded, progress.retried - retried
         keys = tuple(one.item.key for one in settlements if isinstance(one.outcome, Completed))
-        work.events.emit(ItemsSettled(*counts, left=left, keys=keys))
+        work.events.emit(ItemsSettled(*counts, left=progress.total - progress.settled, keys=keys))
 
 
 def judge_error_rate(progress: Progress, policy: Policy) -> None:

@@ -276,8 +276,7 @@ class Rollouts:
         if items:
             self._ending -= len(items)
             self._settled += len(items)
-            left = self.work.progress.total - self.work.progress.settled - len(items)
-            emit_settled(self.work, [_without_tokens(one) for one in items], left)
+            emit_settled(self.work, [_without_tokens(one) for one in items])
             self.notify()
             self.ask_for_more()
 
