@@ -105,7 +105,7 @@ def job(place: Workplace, server: Server) -> Path:
 
 
 def billed(place: Workplace) -> float:
-    """What all runs have cost."""
+    """Return the dollars that all runs have cost."""
     return sum(float(one["dollars"]) for one in place.run("costs", "--json").json["costs"])
 
 

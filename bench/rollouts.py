@@ -97,7 +97,7 @@ async def gather(url: str, count: int) -> None:
 
 
 def begin(way: str, url: str, requests: int, folder: Path, datatrove: str | None) -> subprocess.Popen[bytes]:
-    """Start the process that makes so many requests in one way; what it keeps is in the folder."""
+    """Start a process that makes this number of requests in one of the ways, and keeps its files in `folder`."""
     count = requests if way == "plain" else requests // STEPS
     if way == "gather":
         command = [sys.executable, "-m", "bench.rollouts", "gather", url, str(count)]

@@ -231,7 +231,7 @@ class Space:
         ]
 
     async def about(self, _request: web.Request) -> web.Response:
-        """Where its app is."""
+        """Answer with the Space, whose `host` is the address of its app."""
         return web.json_response(
             {"id": "acme/stars", "private": True, "sdk": "gradio", "host": f"{self.servers.url}/space"}
         )

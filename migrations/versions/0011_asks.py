@@ -1,4 +1,4 @@
-"""What rollouts ask, and the totals of it by run; requests by HTTP status in readings; charges by use.
+"""Add tables for asks of rollouts, their totals by run, and charges by use; readings get requests by HTTP status.
 
 Revision: 0011, after 0010
 """
