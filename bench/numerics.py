@@ -26,7 +26,7 @@ from orchestrator.worker.model import ModelSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.worker.batches import Batches
+    from orchestrator.worker.batches import BatchedModel
 
 TASKS = ("feature-extraction", "text-classification", "text-generation", "automatic-speech-recognition")
 PARAMETERS: Mapping[str, dict[str, Any]] = {
@@ -136,7 +136,7 @@ def answers(change: Change, task: str, model: str, inputs: Sequence[object]) -> 
     return [found[number] for number in range(len(inputs))]
 
 
-def _library_model(batches: Batches) -> Any:
+def _library_model(batches: BatchedModel) -> Any:
     named = vars(batches.model)
     return named["_pipe"].model if "_pipe" in named else named["_model"]
 

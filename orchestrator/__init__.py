@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.schedule import Cron
     from orchestrator.hooks.webhook import Webhook
     from orchestrator.job import Job, Weighted
-    from orchestrator.ports import Ask, Conversation
+    from orchestrator.rollout import Ask, Conversation
     from orchestrator.version import __version__
 
 # Imported on first use, also because the command imports this package before it has set up its handling of Ctrl-C.
@@ -23,9 +23,9 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any nam
     __getattr__, __dir__ = words(
         __name__,
         {
-            "Ask": "orchestrator.ports",
+            "Ask": "orchestrator.rollout",
             "Backoff": "orchestrator.domain.policy",
-            "Conversation": "orchestrator.ports",
+            "Conversation": "orchestrator.rollout",
             "Cron": "orchestrator.domain.schedule",
             "Job": "orchestrator.job",
             "Policy": "orchestrator.domain.policy",

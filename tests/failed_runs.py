@@ -8,7 +8,7 @@ from orchestrator.domain.attempt import Completed, Discarded, Outcome
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from orchestrator.domain.run import Run

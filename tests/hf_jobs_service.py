@@ -6,7 +6,6 @@ It runs in a thread of the test process. Source of the protocol: `huggingface_hu
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import ClientSession, web
 
+from tests.provider_service import ProviderService
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class FakeJob:
         return self.stage in _ALIVE
 
 
-class JobsService:
+class JobsService(ProviderService):
     """The service as a test sees it. Its methods may be called from any thread."""
 
     def __init__(self, page_size: int) -> None:
+        super().__init__()
         self.namespace = "acme"
         self.token = "hf_fakeTokenOfTheTests"
-        self.url = ""
         self.jobs: dict[str, FakeJob] = {}
         self.scheduling = 0.02  # seconds until a job runs
         self.stuck_after: int | None = None  # jobs: later ones wait for their hardware for ever
@@ -76,13 +76,7 @@ class JobsService:
         self.hides_prices = 0  # so many questions for the hardware are answered 503
         self.lists_nothing = 0  # so many lists of jobs are not up to date: they are empty
         self.behind: str | None = None  # the URL of a real server, which answers in place of every job
-        self.hangs = False  # no call is answered
-        self.holds = False  # no request to a job is answered
-        self.calls: list[str] = []
         self._page_size = page_size
-        self._loop = asyncio.new_event_loop()
-        self._ended = asyncio.Event()
-        self._runners: list[web.AppRunner] = []
 
     def alive(self) -> list[FakeJob]:
         return [job for job in self.jobs.values() if job.alive]
@@ -149,7 +143,7 @@ class JobsService:
         self._tick()
         return await handler(request)
 
-    def _api(self) -> web.Application:
+    def _application(self) -> web.Application:
         api = web.Application(middlewares=[self._admit])
         api.router.add_get("/api/whoami-v2", self._whoami)
         api.router.add_get("/endpoint/{namespace}", self._no_endpoints)
@@ -275,36 +269,6 @@ class JobsService:
             session.request(request.method, url + request.path, headers=headers, data=await request.read()) as answer,
         ):
             return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
-
-    # -- serving -------------------------------------------------------------------------------------------------------
-
-    async def _serve(self, app: web.Application) -> str:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        self._runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    async def _run(self, begun: threading.Event) -> None:
-        self.url = await self._serve(self._api())
-        begun.set()
-        await self._ended.wait()
-        self.hangs = self.holds = False
-        for runner in self._runners:
-            await runner.cleanup()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        begun = threading.Event()
-        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run(begun)))
-        thread.start()
-        begun.wait()
-        try:
-            yield
-        finally:
-            self._loop.call_soon_threadsafe(self._ended.set)
-            thread.join()
-            self._loop.close()
 
 
 def _busy(status: int, retry_after: str) -> web.Response:

@@ -7,7 +7,6 @@ and of the queue of an app: `gradio` 6.31.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from uuid import uuid4
 import orjson
 from aiohttp import web
 
+from tests.provider_service import ProviderService
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class FakeSpace:
         self.stage, self.message = stage, message
 
 
-class SpacesService:
+class SpacesService(ProviderService):
     """The service as a test sees it. Its methods may be called from any thread."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.owner = "acme"
         self.token = "hf_fakeTokenOfTheTests"
-        self.url = ""
         self.spaces: dict[str, FakeSpace] = {}
         self.account: dict[str, Any] = {"name": "acme", "type": "user", "orgs": []}
         self.starting = 0.02  # seconds for each stage on the way up
@@ -93,13 +93,7 @@ class SpacesService:
         self.forgets_sleep_time = False
         self.hides_prices = 0  # so many questions for the hardware are answered 503
         self.queue_size: int | None = None  # so many requests wait in the queue of an app at most
-        self.hangs = False  # no call is answered
-        self.holds = False  # no request to an app is answered
         self.dies_after: int | None = None  # so many requests to an app
-        self.calls: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        self._ended = asyncio.Event()
-        self._runners: list[web.AppRunner] = []
 
     def add(self, name: str, **settings: Any) -> FakeSpace:
         """Add a Space of acme."""
@@ -154,7 +148,7 @@ class SpacesService:
         self._tick()
         return await handler(request)
 
-    def _api(self) -> web.Application:
+    def _application(self) -> web.Application:
         api = web.Application(middlewares=[self._admit])
         api.router.add_get("/api/whoami-v2", self._whoami)
         api.router.add_get("/endpoint/{namespace}", self._nothing)
@@ -309,36 +303,6 @@ class SpacesService:
         if space.stage not in _SERVES:
             return web.Response(status=503, text="<html>The Space is not running</html>", content_type="text/html")
         return None
-
-    # -- serving -------------------------------------------------------------------------------------------------------
-
-    async def _serve(self, app: web.Application) -> str:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        self._runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    async def _run(self, begun: threading.Event) -> None:
-        self.url = await self._serve(self._api())
-        begun.set()
-        await self._ended.wait()
-        self.hangs = self.holds = False
-        for runner in self._runners:
-            await runner.cleanup()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        begun = threading.Event()
-        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run(begun)))
-        thread.start()
-        begun.wait()
-        try:
-            yield
-        finally:
-            self._loop.call_soon_threadsafe(self._ended.set)
-            thread.join()
-            self._loop.close()
 
 
 @contextmanager

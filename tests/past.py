@@ -18,7 +18,7 @@ from orchestrator.domain.readings import EVERY, Reading
 from orchestrator.domain.run import RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

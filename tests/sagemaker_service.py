@@ -21,6 +21,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.provider_service import ProviderService
 from tests.servers import answer_to
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ class Refused(Exception):
         self.code, self.said, self.status, self.more = code, said, status, more
 
 
-class SageMakerService:
+class SageMakerService(ProviderService):
     """The service as a test sees it. Its attributes may be set from any thread."""
 
     def __init__(self) -> None:
-        self.url = ""
+        super().__init__()
         self.endpoints: list[FakeEndpoint] = []  # also those that are deleted
         self.components: dict[str, FakeComponent] = {}
         self.configs: dict[str, Fields] = {}
@@ -95,19 +96,14 @@ class SageMakerService:
         self.throttle = 0  # so many calls are answered that there are too many
         self.denied: set[str] = set()  # permissions that the credentials lack
         self.expired = False  # the credentials are
-        self.hangs = False  # no call is answered
-        self.holds = False  # no request to a container is answered
         self.container_fails: tuple[int, str] | None = None  # what every container fails with
         self.container_says: object = None  # what every container answers instead
         self.runtime_fails: Refused | None = None  # what every invocation is refused with
         self.dies_after: int | None = None  # so many requests to an endpoint
         self.log_begun = int(time.time() * 1000)
         self.log = ["loading the model", "the model is ready"]
-        self.calls: list[str] = []
         self.signed_as = set[str]()  # services
         self._lock = threading.RLock()
-        self._loop = asyncio.new_event_loop()
-        self._ended = asyncio.Event()
         self.add_config("labeller")
 
     # -- what a test does ----------------------------------------------------------------------------------------------
@@ -416,31 +412,11 @@ class SageMakerService:
 
     # -- serving -------------------------------------------------------------------------------------------------------
 
-    async def _run(self, begun: threading.Event) -> None:
+    def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/", self._api)
         app.router.add_post("/endpoints/{name}/invocations", self._invoke)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        begun.set()
-        await self._ended.wait()
-        self.hangs = self.holds = False
-        await runner.cleanup()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        begun = threading.Event()
-        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run(begun)))
-        thread.start()
-        begun.wait()
-        try:
-            yield
-        finally:
-            self._loop.call_soon_threadsafe(self._ended.set)
-            thread.join()
-            self._loop.close()
+        return app
 
     @property
     def environment(self) -> dict[str, str]:

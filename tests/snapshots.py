@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.store.snapshots import Chunk
+from orchestrator.store.row_classes import Chunk
 
 if TYPE_CHECKING:
     from orchestrator.engine.run.snapshot import Snapshot
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 
 def chunks_of(snapshot: Snapshot) -> list[Chunk]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from anyio import to_thread
 
 from orchestrator.api.calls import Call, check_may_block, interrupts
-from orchestrator.api.stream import Commits, streamed
+from orchestrator.api.stream import CommitListener, streamed
 from orchestrator.api.verbs import Verbs
 from orchestrator.config import choose_file
 from orchestrator.domain.command_line import in_python
@@ -185,7 +185,7 @@ class AsyncApp:
         endpoints are paused, and so does the end of `async with connect()`. Called again, it yields the rows that it
         has, and continues. Arguments are those of `run`.
         """
-        commits = Commits()
+        commits = CommitListener()
         call = self._connected.call(Verbs.listened, commits, job, limit, reuse, overwrite=overwrite)
         ledger = await to_thread.run_sync(ledger_path, self._connected.ledger)
         async with aclosing(streamed(call, commits, ledger)) as rows:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000  # rows that are read from the ledger together
 
 
-class Commits:
+class CommitListener:
     """Passes what a run commits to the caller's event loop. An `EventListener`, called in the engine's loop."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Commits:
         return taken
 
 
-async def streamed(call: Call[Any], commits: Commits, ledger: Path) -> AsyncGenerator[Row]:
+async def streamed(call: Call[Any], commits: CommitListener, ledger: Path) -> AsyncGenerator[Row]:
     """Yield the completed rows of a run: what was answered before, in input order, then answers as they are committed.
 
     Each row comes once. Raises what the run raises, after its last row. The run is asked to stop, and has ended, once

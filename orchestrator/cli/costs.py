@@ -40,4 +40,4 @@ def costs(context: typer.Context, by: Group = "job", days: Days = None, json: As
 
 
 async def _receipts(since: float, store: Store) -> list[Receipt]:
-    return await store.windows.receipts(since)
+    return await store.receipts.since(since)

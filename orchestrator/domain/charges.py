@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 _MILLION = 1_000_000
 
@@ -48,18 +49,19 @@ def use_price(per_request: object, per_million_tokens: object) -> UsePrice | Non
     """Return the price that an endpoint's settings name; None if they name none. Raises `ValueError`."""
     if per_request is None and per_million_tokens is None:
         return None
-    if per_request is not None and not _is_price(per_request):
+    if not (per_request is None or _is_price(per_request)):
         raise ValueError(f"price_per_request must be a number of dollars of at least 0, not {per_request!r}")
+    each = None if per_request is None else float(per_request)
     if per_million_tokens is None:
-        return UsePrice(float(per_request))  # type: ignore[arg-type]  # it is a number
+        return UsePrice(each)
     pair = tuple(per_million_tokens) if isinstance(per_million_tokens, list | tuple) else ()
     if len(pair) != 2 or not all(map(_is_price, pair)):
         raise ValueError(
             "price_per_million_tokens must be two numbers of dollars of at least 0, for requests and for answers, "
             f"not {per_million_tokens!r}"
         )
-    return UsePrice(None if per_request is None else float(str(per_request)), (float(pair[0]), float(pair[1])))
+    return UsePrice(each, (float(pair[0]), float(pair[1])))
 
 
-def _is_price(value: object) -> bool:
+def _is_price(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -32,7 +32,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Difference:
     """One figure, before and now. `by`: the relative change, below 0 for a decrease; None if it was 0 before."""
 
     what: str
@@ -42,7 +42,7 @@ class Change:
     verdict: Verdict
 
 
-def compare(before: Figures, now: Figures) -> Sequence[Change]:
+def compare(before: Figures, now: Figures) -> Sequence[Difference]:
     """Return the changes of all figures that are known for both runs, and that say something about these two.
 
     The rate of a run that asked one item is the time of one request, and its cost that of a cold start.
@@ -68,11 +68,11 @@ def _of_like_size(before: Figures, now: Figures) -> bool:
     return more <= ALIKE * fewer
 
 
-def change(what: str, before: float, now: float, *, more_is_better: bool) -> Change:
+def change(what: str, before: float, now: float, *, more_is_better: bool) -> Difference:
     """Compare one figure; a relative change of at most `SAME` counts as no change."""
     by = (now - before) / before if before else None
     if abs(now - before) <= SAME * abs(before):
         verdict = Verdict.SAME
     else:
         verdict = Verdict.BETTER if (now > before) == more_is_better else Verdict.WORSE
-    return Change(what, before, now, by, verdict)
+    return Difference(what, before, now, by, verdict)

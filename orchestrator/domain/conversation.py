@@ -31,7 +31,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ToolCall:
     """A call of a tool that the model asks for. `arguments`: JSON as the model wrote it, which may be no JSON."""
 
     name: str
@@ -45,7 +45,7 @@ class Other:
     value: object
 
 
-Part: TypeAlias = Text | Picture | Call | Other
+Part: TypeAlias = Text | Picture | ToolCall | Other
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,19 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class Dialogue:
     """The turns of a request. `settings`: everything else in it, such as the model and the temperature."""
 
     turns: Sequence[Turn]
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def conversation_of(request: object) -> Conversation | None:
+def conversation_of(request: object) -> Dialogue | None:
     """Return the conversation in a request; None if it is not one."""
     if isinstance(request, str):
-        return Conversation([Turn("user", [Text(request)])])
+        return Dialogue([Turn("user", [Text(request)])])
     if isinstance(request, list):
-        return Conversation([turn for one in request for turn in _turns(one)]) if _are_messages(request) else None
+        return Dialogue([turn for one in request for turn in _turns(one)]) if _are_messages(request) else None
     if not isinstance(request, Mapping):
         return None
     where = next((name for name in ("messages", *_PROMPTS) if _are_turns(request.get(name))), None)
@@ -81,7 +81,7 @@ def conversation_of(request: object) -> Conversation | None:
     if isinstance(instructions := settings.get("instructions"), str):  # of OpenAI's responses
         del settings["instructions"]
         turns.insert(0, Turn("system", [Text(instructions)]))
-    return Conversation(turns, settings)
+    return Dialogue(turns, settings)
 
 
 def answer_turns(answer: object) -> list[Turn] | None:
@@ -151,7 +151,7 @@ def _answers(call: object) -> str:
 def _call(function: Mapping[str, object]) -> Part:
     name, arguments = function.get("name"), function.get("arguments")
     if isinstance(name, str) and isinstance(arguments, str):
-        return Call(name, arguments)
+        return ToolCall(name, arguments)
     return Other(dict(function))
 
 

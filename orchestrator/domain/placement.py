@@ -10,7 +10,7 @@ Resources = Mapping[str, float]  # by the cluster's names: "CPU", "GPU"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ClusterRoom:
     """What a cluster says to workers that wait for a place. `never`: waiting would not help."""
 
     text: str
@@ -22,7 +22,7 @@ def places(needs: Resources, node: Resources) -> int | None:
     return min((int(node.get(name, 0.0) / amount + 1e-9) for name, amount in needs.items() if amount > 0), default=None)
 
 
-def room(needs: Resources, least: int, nodes: Sequence[Resources], *, grows: bool) -> Room:
+def room(needs: Resources, least: int, nodes: Sequence[Resources], *, grows: bool) -> ClusterRoom:
     """Say in one line why workers wait.
 
     Args:
@@ -35,11 +35,15 @@ def room(needs: Resources, least: int, nodes: Sequence[Resources], *, grows: boo
     each = [places(needs, node) for node in nodes]
     total = sum(one or 0 for one in each)
     if None in each or total >= least:
-        return Room(f"waiting for a place: a worker needs {_amounts(needs)}, and the cluster has {_listed(nodes)}")
+        return ClusterRoom(
+            f"waiting for a place: a worker needs {_amounts(needs)}, and the cluster has {_listed(nodes)}"
+        )
     wanted = f"a worker of {_amounts(needs)}" if least == 1 else f"{least} workers of {_amounts(needs)} each"
     most = f"room for {total}" if total else "no node with room for one"
     remedy = "waiting for it to grow" if grows else "add nodes, or ask for less with workers=, gpus= and cpus="
-    return Room(f"{wanted} cannot be placed: the cluster has {most}, as it has {_listed(nodes)}; {remedy}", not grows)
+    return ClusterRoom(
+        f"{wanted} cannot be placed: the cluster has {most}, as it has {_listed(nodes)}; {remedy}", not grows
+    )
 
 
 def _listed(nodes: Sequence[Resources]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.ask_totals import priced
 from orchestrator.domain.command_line import typed
-from orchestrator.domain.comparison import Change, Figures, compare
+from orchestrator.domain.comparison import Difference, Figures, compare
 from orchestrator.domain.costs import Cost, bill, bill_runs
 from orchestrator.domain.errors import FailureKind
 from orchestrator.domain.readings import Asked, Span, asked, merged, spans, sum_known
@@ -57,7 +57,7 @@ class RunReport:
     cost: Cost | None
     failures: Sequence[Failure]
     before: int | None
-    changes: Sequence[Change]
+    changes: Sequence[Difference]
     late: float | None
     next: str | None
     asks: Sequence[AskTotal] = ()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime, tzinfo
 
-    from orchestrator.domain.comparison import Change
+    from orchestrator.domain.comparison import Difference
     from orchestrator.domain.report import Failure, Report, RunReport, Totals
     from orchestrator.domain.report_data import AwakeWindow, Lapse, QueuedRun, User
     from orchestrator.domain.terms import Spent
@@ -147,7 +147,7 @@ def spent_line(spent: Spent, lost: float = 0.0) -> str:
     return ", ".join(f"{what} {duration(seconds)}" for what, seconds in parts.items())
 
 
-def change_line(change: Change) -> str:
+def change_line(change: Difference) -> str:
     """Return for example `items/s 812 (was 640, 27% more: better)`."""
     shown = _FIGURES[change.what]
     figures = f"{change.what} {shown(change.now)} (was {shown(change.before)}"

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
-from orchestrator.endpoints.hf_calls import Calls, Declined, as_object, as_stream, as_text
+from orchestrator.endpoints.hf_calls import Declined, HfCalls, as_object, as_stream, as_text
 from orchestrator.endpoints.hf_hardware import price_in
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description
 from orchestrator.endpoints.hf_token import HF_TOKEN
@@ -25,9 +25,9 @@ _CONFLICTS = 3  # times that a change is tried again because another one is stil
 
 
 class Management:
-    """A client for the endpoints of one namespace. Its methods raise as `Calls.call` does."""
+    """A client for the endpoints of one namespace. Its methods raise as `HfCalls.call` does."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: HfCalls) -> None:
         self.calls = calls
 
     @property
@@ -46,7 +46,7 @@ class Management:
         timeouts: ApiTimeouts | None = None,
     ) -> AsyncIterator[Management]:
         """Find the token and open a session. The default namespace is the token owner's."""
-        async with Calls.open(namespace, token_env=token_env, api_url=api_url, timeouts=timeouts) as calls:
+        async with HfCalls.open(namespace, token_env=token_env, api_url=api_url, timeouts=timeouts) as calls:
             yield cls(calls)
 
     def of(self, namespace: str) -> Management:

@@ -72,7 +72,7 @@ class Account:
     organizations: tuple[str, ...]
 
 
-class Calls:
+class HfCalls:
     """Makes calls with one token.
 
     Every call ends within its `ApiTimeouts`. It is tried again after rate limits, server errors, time-outs, broken
@@ -104,9 +104,9 @@ class Calls:
         self._session = session
         self._unreachable_reported = False
 
-    def of(self, namespace: str) -> Calls:
+    def of(self, namespace: str) -> HfCalls:
         """Return the same for another namespace."""
-        other = Calls(self._session, self.token, namespace, self.api_url, self.timeouts, self._scope)
+        other = HfCalls(self._session, self.token, namespace, self.api_url, self.timeouts, self._scope)
         other.accepted = self.accepted
         return other
 
@@ -341,7 +341,7 @@ async def as_text(response: aiohttp.ClientResponse) -> str:
 
 
 async def as_stream(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Leave the answer to be read by `Calls.chunk`."""
+    """Leave the answer to be read by `HfCalls.chunk`."""
     return response
 
 

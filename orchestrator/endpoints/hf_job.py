@@ -17,7 +17,7 @@ from orchestrator.domain.terms import Pause, Terms
 from orchestrator.domain.urls import names_key
 from orchestrator.domain.worker import CONTAINER_TOKEN_ENV, CONTAINER_TOKEN_HEADER
 from orchestrator.endpoints.api_calls import session_of_probes
-from orchestrator.endpoints.hf_calls import Calls
+from orchestrator.endpoints.hf_calls import HfCalls
 from orchestrator.endpoints.hf_job_control import JobAccess, JobControl, JobGroup
 from orchestrator.endpoints.hf_jobs_api import SCOPE, Jobs
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE
@@ -178,7 +178,7 @@ class HuggingFaceJobEndpoint:
         """
         namespace, _, name = self.name.rpartition("/")
         async with (
-            Calls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls,
+            HfCalls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls,
             session_of_probes() as probe,
         ):
             secrets = {name: value for name in self.secrets if (value := os.environ.get(name))}
@@ -207,7 +207,7 @@ class HuggingFaceJobEndpoint:
     async def jobs(self) -> AsyncIterator[Jobs]:
         """Open the API for its jobs, to look at them: no secret is needed. Raises `UsageError` if there is no token."""
         namespace, _, name = self.name.rpartition("/")
-        async with Calls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls:
+        async with HfCalls.open(namespace or None, token_env=self.token_env, scope=SCOPE) as calls:
             yield Jobs(calls, name)
 
     @property

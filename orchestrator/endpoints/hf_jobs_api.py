@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from orchestrator.endpoints.hf_calls import Calls
+    from orchestrator.endpoints.hf_calls import HfCalls
 
 LABEL = "orchestrator-endpoint"  # the label of a job that is one of our endpoints; its value is the endpoint's name
 REPLICA_LABEL = "orchestrator-replica"  # which of the endpoint's jobs it is, from 1
@@ -107,7 +107,7 @@ class _Look:
 class Jobs:
     """The jobs of one namespace that are one endpoint: those with its name as their label."""
 
-    def __init__(self, calls: Calls, name: str) -> None:
+    def __init__(self, calls: HfCalls, name: str) -> None:
         self.calls = calls
         self._name = name
         self._look = _Look()
@@ -212,7 +212,7 @@ class Jobs:
 
 
 async def events_of(
-    calls: Calls, url: str, *, follow: bool = False, params: Mapping[str, str] | None = None
+    calls: HfCalls, url: str, *, follow: bool = False, params: Mapping[str, str] | None = None
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Yield the JSON of the events at this URL; with `follow`, until the stream ends. To stop early, close it.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator.domain.moment import seconds_of
 from orchestrator.domain.terms import Pause, Terms
 from orchestrator.endpoints.api_calls import session_of_probes
-from orchestrator.endpoints.hf_calls import Calls
+from orchestrator.endpoints.hf_calls import HfCalls
 from orchestrator.endpoints.hf_space_control import SpaceAccess, SpaceControl
 from orchestrator.endpoints.hf_spaces_api import SCOPE, Spaces
 from orchestrator.endpoints.hf_token import HF_TOKEN
@@ -113,7 +113,7 @@ class HuggingFaceSpaceEndpoint:
     async def spaces(self) -> AsyncIterator[Spaces]:
         """Open the API for the Spaces of its owner. Raises `UsageError` if there is no token."""
         owner = self.space.partition("/")[0]
-        async with Calls.open(owner, token_env=self.token_env, scope=SCOPE) as calls:
+        async with HfCalls.open(owner, token_env=self.token_env, scope=SCOPE) as calls:
             yield Spaces(calls)
 
     def _terms(self) -> Terms:

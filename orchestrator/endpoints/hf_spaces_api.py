@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from orchestrator.endpoints.hf_calls import Calls
+    from orchestrator.endpoints.hf_calls import HfCalls
 
 SCOPE = "repo.write"
 FREE = frozenset({"cpu-basic", "zero-a10g"})  # hardware that nobody is billed for, and whose sleep time is fixed
@@ -82,9 +82,9 @@ class SpaceAddress:
 
 
 class Spaces:
-    """The Spaces of one namespace. Its methods raise as `Calls.call` does."""
+    """The Spaces of one namespace. Its methods raise as `HfCalls.call` does."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: HfCalls) -> None:
         self.calls = calls
         self._offers: Sequence[Mapping[str, Any]] | None = None
 

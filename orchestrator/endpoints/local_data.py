@@ -30,7 +30,7 @@ _FAILURES = {  # any other status means that the request is wrong
 }
 
 
-class Worker(Protocol):
+class WorkerProcess(Protocol):
     """The process that answers."""
 
     name: str
@@ -49,7 +49,7 @@ class LocalData:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        worker: Worker,
+        worker: WorkerProcess,
         policy: Policy,
         limits: Limits,
         parameters: Mapping[str, object],

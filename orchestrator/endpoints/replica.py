@@ -244,7 +244,7 @@ class Replica:
             return ReplicaHealth.UNWELL
 
 
-class Server(Protocol):
+class ServerProcess(Protocol):
     """The process that answers."""
 
     name: str
@@ -272,7 +272,7 @@ class ReplicaData:
 
     max_in_flight: int | None = None
 
-    def __init__(self, replica: Server, data: HttpData) -> None:
+    def __init__(self, replica: ServerProcess, data: HttpData) -> None:
         self._replica = replica
         self._data = data
         self._asking = 0

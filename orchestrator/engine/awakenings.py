@@ -57,7 +57,7 @@ async def awakenings_since(store: Store, since: float) -> Awakenings:
     await reap(store)  # what a killed process held is a debt
     found = await store.history.latest_windows(since, _MOST)
     uses = {number: list[Receipt]() for number, _ in found}
-    for use in await store.windows.receipts_of(uses):
+    for use in await store.receipts.of(uses):
         uses[use.window_id].append(use)
     windows = [Awakening(window, uses[number]) for number, window in found]
     return Awakenings(since, time.time(), windows, all_shown=len(found) < _MOST)

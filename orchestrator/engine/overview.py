@@ -70,13 +70,13 @@ async def overview_of(store: Store, causes: CausesOf) -> Overview:
         now,
         now,
         [*executing, *troubled],
-        await store.windows.receipts(oldest - _DAY),
+        await store.receipts.since(oldest - _DAY),
         await store.history.windows(now),
     )
     report = report_on(data)
     awake = [*report.debts, *report.awake]
     midnight, _ = day_of(now)
-    spent = billed_since(await store.windows.receipts_after(midnight), midnight, now)
+    spent = billed_since(await store.receipts.after(midnight), midnight, now)
     return Overview(
         now,
         awake,
@@ -95,7 +95,7 @@ async def watched(store: Store, run_id: int, causes: CausesOf) -> tuple[LiveRun,
     ran = await _with_readings(store, await store.history.run(run_id))
     asks = (await store.transcripts.totals([run_id])).get(run_id, [])
     ran = replace(ran, causes=await causes(run_id, _CAUSES) if ran.discarded else [], asks=asks)
-    receipts = await store.windows.receipts(ran.created_at - _DAY)
+    receipts = await store.receipts.since(ran.created_at - _DAY)
     windows = await store.history.windows(0.0, run_id)
     report = report_on(ReportData(ran.created_at, now, [ran], receipts, windows, one_run=True))
     return _live(report.runs[0], [*report.debts, *report.awake]), now

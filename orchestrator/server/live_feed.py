@@ -46,7 +46,7 @@ _LOG = logging.getLogger("orchestrator.server")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class EncodedEvent:
     """One server-sent event, encoded once for all streams."""
 
     number: int
@@ -54,7 +54,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FeedPlace:
     """A place in the feed: behind the frame with this number, of those made since the feed last began."""
 
     boot: str
@@ -67,7 +67,7 @@ class Stream:
     def __init__(self, feed: LiveFeed, last_id: str | None) -> None:
         self._feed = feed
         self._last_id = last_id
-        self._place: Place | None = None
+        self._place: FeedPlace | None = None
 
     async def next(self) -> bytes | None:
         """Return what is to be sent next, once there is something; None if the client was too slow. Can be cancelled.
@@ -106,7 +106,7 @@ class LiveFeed:
     def _forget(self) -> None:
         self._boot = token_hex(4)  # ids of another time are not ours
         self._number = 0
-        self._frames: deque[Frame] = deque(maxlen=KEPT)
+        self._frames: deque[EncodedEvent] = deque(maxlen=KEPT)
         self._known = _Known()
         self._ready, self._changed, self._woken_at = anyio.Event(), anyio.Event(), 0
 
@@ -127,7 +127,7 @@ class LiveFeed:
         finally:
             self._streams -= 1
 
-    async def after(self, place: Place | None, last_id: str | None) -> tuple[bytes, Place] | None:
+    async def after(self, place: FeedPlace | None, last_id: str | None) -> tuple[bytes, FeedPlace] | None:
         """Return what is to be sent at a place, once there is something, and the place behind it.
 
         None is the place of a new stream, which gets a snapshot, or what followed `last_id`. Returns None if frames
@@ -138,22 +138,22 @@ class LiveFeed:
             if place is None:
                 place = self._place_of(last_id)
             if place is None:
-                return self._encoded("snapshot", self._number, self._snapshot()), Place(self._boot, self._number)
+                return self._encoded("snapshot", self._number, self._snapshot()), FeedPlace(self._boot, self._number)
             if not self._keeps(place):
                 return None
             missed = [frame for frame in self._frames if frame.number > place.number]
             if missed:
-                return b"".join(frame.data for frame in missed), Place(self._boot, self._number)
+                return b"".join(frame.data for frame in missed), FeedPlace(self._boot, self._number)
             await self._changed.wait()
 
-    def _place_of(self, last_id: str | None) -> Place | None:
+    def _place_of(self, last_id: str | None) -> FeedPlace | None:
         boot, _, number = (last_id or "").partition("-")
         if not (number.isascii() and number.isdecimal() and len(number) < 19):
             return None
-        place = Place(boot, int(number))
+        place = FeedPlace(boot, int(number))
         return place if self._keeps(place) else None
 
-    def _keeps(self, place: Place) -> bool:
+    def _keeps(self, place: FeedPlace) -> bool:
         """Whether all frames behind this place are kept."""
         oldest = self._frames[0].number if self._frames else self._number + 1
         return place.boot == self._boot and oldest - 1 <= place.number <= self._number
@@ -264,7 +264,7 @@ class LiveFeed:
 
     def _add(self, event: str, content: Mapping[str, object]) -> None:
         self._number += 1
-        self._frames.append(Frame(self._number, self._encoded(event, self._number, content)))
+        self._frames.append(EncodedEvent(self._number, self._encoded(event, self._number, content)))
 
     def _encoded(self, event: str, number: int, content: Mapping[str, object]) -> bytes:
         head = f"id: {self._boot}-{number}\ndata: ".encode()

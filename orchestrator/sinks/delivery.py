@@ -31,7 +31,7 @@ from orchestrator.sinks.existing_output import (
     stamp_of,
     standing,
 )
-from orchestrator.sinks.upload import Upload, announced
+from orchestrator.sinks.upload import FileToUpload, announced
 from orchestrator.storage import delete, exists, storage_of
 from orchestrator.version import __version__
 
@@ -191,7 +191,7 @@ def _begun(files: tuple[Target, Target, Target], packing: str | None) -> tuple[O
         return Aside(output, packing=packing), Aside(failures), Aside(manifest, sweeps_late=True)
     locations = Location(output), Location(failures), Location(manifest)
     storage_of(locations[0]).abort_unfinished(locations)
-    return Upload(locations[0], packing=packing), Upload(locations[1]), Upload(locations[2])
+    return FileToUpload(locations[0], packing=packing), FileToUpload(locations[1]), FileToUpload(locations[2])
 
 
 class FileDelivery:

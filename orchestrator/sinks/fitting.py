@@ -25,7 +25,7 @@ _SHOWN = 60  # characters of a value that does not fit
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the epoch of columns without a time zone, too
 
 
-class Unfit(Exception):
+class UnfitValue(Exception):
     """A value does not fit; `where` is its path within the output, as in `.labels[3].score`."""
 
     def __init__(self, why: str, where: str = "") -> None:
@@ -54,7 +54,7 @@ def fit(kind: pa.DataType, *, nullable: bool = True) -> Fit:
         if value is None:
             if nullable:
                 return None
-            raise Unfit(" is null")
+            raise UnfitValue(" is null")
         return found.convert(value)
 
     return Fit(found.type, convert)
@@ -85,7 +85,7 @@ def _refusing(kind: pa.DataType, convert: Convert) -> Convert:
         except (TypeError, ValueError, OverflowError, InvalidOperation, pa.ArrowException) as failure:
             text = exact_json.dumps(value).decode()
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-            raise Unfit(f" is {shown}, which is not exactly a value of type {kind}") from failure
+            raise UnfitValue(f" is {shown}, which is not exactly a value of type {kind}") from failure
 
     return refusing
 
@@ -99,11 +99,11 @@ def _struct(kind: pa.StructType) -> Fit:
 
     def convert(value: object) -> object:
         if not isinstance(value, dict):
-            raise Unfit(f" is {_noun(value)}, not an object")
+            raise UnfitValue(f" is {_noun(value)}, not an object")
         if unknown := value.keys() - fits.keys():
-            raise Unfit(f" has the field {min(unknown)!r}, which the schema lacks")
+            raise UnfitValue(f" has the field {min(unknown)!r}, which the schema lacks")
         if missing := next((name for name in required if name not in value), None):
-            raise Unfit(f" lacks the field {missing!r}")
+            raise UnfitValue(f" lacks the field {missing!r}")
         return {name: _within(f".{name}", fits[name].convert, part) for name, part in value.items()}
 
     return Fit(pa.struct([field.with_type(fits[field.name].type) for field in kind]), convert)
@@ -117,9 +117,9 @@ def _list(kind: Any) -> Fit:
 
     def convert(value: object) -> object:
         if not isinstance(value, list):
-            raise Unfit(f" is {_noun(value)}, not a list")
+            raise UnfitValue(f" is {_noun(value)}, not a list")
         if size is not None and len(value) != size:
-            raise Unfit(f" has {len(value)} items, not {size}")
+            raise UnfitValue(f" has {len(value)} items, not {size}")
         if plain(value):
             return value
         return [_within(f"[{index}]", item.convert, part) for index, part in enumerate(value)]
@@ -156,7 +156,7 @@ def _map(kind: pa.MapType) -> Fit:
     def convert(value: object) -> object:
         pairs = list(value.items()) if isinstance(value, dict) else value
         if not isinstance(pairs, list) or any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
-            raise Unfit(f" is {_noun(value)}, not an object or a list of pairs")
+            raise UnfitValue(f" is {_noun(value)}, not an object or a list of pairs")
         where = [f"[{exact_json.dumps(name).decode()}]" for name, _ in pairs]
         return [
             (_within(at, key.convert, name), _within(at, item.convert, part))
@@ -169,8 +169,8 @@ def _map(kind: pa.MapType) -> Fit:
 def _within(where: str, convert: Convert, value: object) -> object:
     try:
         return convert(value)
-    except Unfit as unfit:
-        raise Unfit(unfit.why, where + unfit.where) from unfit.__cause__
+    except UnfitValue as unfit:
+        raise UnfitValue(unfit.why, where + unfit.where) from unfit.__cause__
 
 
 def _noun(value: object) -> str:

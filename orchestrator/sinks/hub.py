@@ -2,8 +2,8 @@
 
 A `HubSink` is no file sink, because each file that is written through the Hub's file system is a commit of its own.
 `look` (`sinks/hub_split.py`) reads a repo at one commit. `HubDelivery` writes the files to a `staging` folder on this
-machine and decides what has to change in the repo (`Change`). One commit, whose parent is the one that was looked at,
-makes the change. If the branch has moved, or the answer was lost, it looks again, once. `domain/dataset_card.py`
+machine and decides what has to change in the repo (`RepoChange`). One commit, whose parent is the one that was looked
+at, makes the change. If the branch has moved, or the answer was lost, it looks again, once. `domain/dataset_card.py`
 words our part of the card, and `sinks/readme.py` puts it into what others wrote.
 """
 

@@ -33,7 +33,7 @@ _SAME = ("job", "counts", "finished", "fingerprint", "endpoint", "request", "fil
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RepoChange:
     """What a delivery makes of the repo: files to add, by path, and files to delete."""
 
     add: Mapping[str, Path | bytes]
@@ -130,7 +130,7 @@ class HubDelivery:
             raise UsageError(f"{self._split.repo} was made, and the Hub does not show it to us: check the token")
         return found
 
-    def _change(self, found: FoundSplit, manifest: Manifest) -> tuple[Manifest, Change]:
+    def _change(self, found: FoundSplit, manifest: Manifest) -> tuple[Manifest, RepoChange]:
         """Return the manifest as it will be there, and what to commit."""
         split = self._split
         before = found.before if found.before.job == manifest.get("job") else ExistingOutput()
@@ -160,7 +160,7 @@ class HubDelivery:
             card = self._card(sealed, data, found, rows)
             add |= {} if card == found.readme else {README: card}
         stay = {*files, *kept, split.manifest}
-        return sealed, Change(add, [split.path(name) for name in found.files if name not in stay])
+        return sealed, RepoChange(add, [split.path(name) for name in found.files if name not in stay])
 
     def _about(
         self, before: ExistingOutput, rows_before: int, found: FoundSplit, manifest: Manifest
@@ -195,7 +195,9 @@ class HubDelivery:
         )
         return card_of(found, split, part, rows)
 
-    def _commit(self, client: Any, found: FoundSplit, change: Change, sealed: Manifest, *, last: bool) -> str | None:
+    def _commit(
+        self, client: Any, found: FoundSplit, change: RepoChange, sealed: Manifest, *, last: bool
+    ) -> str | None:
         """Return the commit; None if somebody else has committed meanwhile, or the answer was lost: look again."""
         if not change.add and not change.delete:
             return found.commit

@@ -20,7 +20,7 @@ import pyarrow as pa
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.sinks.delivery import json_lines
-from orchestrator.sinks.fitting import Fit, Unfit, fit
+from orchestrator.sinks.fitting import Fit, UnfitValue, fit
 from orchestrator.sinks.shape import Mixed, Shape
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _fitted(records: Sequence[Record], name: str, column: Fit) -> pa.Array:
     for record in records:
         try:
             values.append(column.convert(record.get(name)))
-        except Unfit as unfit:
+        except UnfitValue as unfit:
             raise UsageError(
                 f"item {record.get('id')!r}: {name}{unfit}, so it does not fit the declared type: correct `schema`, or "
                 "let `parse` refuse such answers"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.location import Location, Target
 
 
-class Upload(OutputFile):
+class FileToUpload(OutputFile):
     """A file whose bytes wait in a nameless temporary file, which disappears with the process."""
 
     path: Location

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.item import Lease
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
     from orchestrator.store.database import Database
     from orchestrator.store.items import Settlement
 
@@ -57,7 +57,7 @@ class Asks:
         """Return the asks of these items of a job (their ids), by what identifies an ask within its item."""
         values = {"job": job_id, "items": orjson.dumps(items).decode()}
 
-        def read(connection: Connection) -> dict[str, Known]:
+        def read(connection: BlockingConnection) -> dict[str, Known]:
             found = defaultdict[str, Known](dict)
             for item, hashed, nth, *row in connection.driver.execute(_OF_ITEMS, values):
                 found[item][hashed, nth] = _recorded(row)

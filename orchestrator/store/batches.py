@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.batch import NewBatch
     from orchestrator.store.blobs import NewBlob
-    from orchestrator.store.connection import AsyncConnection, Connection, Row
+    from orchestrator.store.connection import AsyncConnection, BlockingConnection, LedgerRow
     from orchestrator.store.database import Database
 
 _PAGE = 200  # settled items read at once: an answer may be large
@@ -296,11 +296,11 @@ class Batches:
             return [SettledLine(*row) for row in await connection.execute(_SETTLED, values)]
 
 
-def _progress(statement: str, values: dict[str, object], connection: Connection) -> list[BatchProgress]:
+def _progress(statement: str, values: dict[str, object], connection: BlockingConnection) -> list[BatchProgress]:
     return [_as_progress(row) for row in connection.execute(statement, values)]
 
 
-def _as_progress(row: Row) -> BatchProgress:
+def _as_progress(row: LedgerRow) -> BatchProgress:
     batch, run = _as_batch(row), None if row.id is None else as_run(row)
     if row.counts is None:
         return BatchProgress(batch, run, batch.completed or 0, batch.failed or 0, batch.usage)
@@ -308,7 +308,7 @@ def _as_progress(row: Row) -> BatchProgress:
     return BatchProgress(batch, run, completed, failed, live_usage(Tokens(*tokens)))
 
 
-def _as_batch(row: Row) -> Batch:
+def _as_batch(row: LedgerRow) -> Batch:
     found = row.as_dict()
     values = {name: found[f"batch_{name}"] for name in _COLUMNS}
     for name in ("metadata", "errors", "usage"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any] | Sequence[Any]
 
 
-class Row(tuple[Any, ...]):
+class LedgerRow(tuple[Any, ...]):
     """A row whose columns are also attributes."""
 
     __slots__ = ()
@@ -33,37 +33,37 @@ class Row(tuple[Any, ...]):
 
 
 @cache
-def _row_type(columns: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Row]:
+def _row_type(columns: tuple[str, ...]) -> Callable[[tuple[Any, ...]], LedgerRow]:
     places = {column: property(itemgetter(place)) for place, column in enumerate(columns)}
-    return cast("type[Row]", type("Row", (Row,), {"__slots__": (), **places, "columns": columns}))
+    return cast("type[LedgerRow]", type("Row", (LedgerRow,), {"__slots__": (), **places, "columns": columns}))
 
 
-class Result:
+class StatementResult:
     """All rows that a statement returned, and how many it changed."""
 
     __slots__ = ("_rows", "rowcount")
 
-    def __init__(self, rows: list[Row], rowcount: int) -> None:
+    def __init__(self, rows: list[LedgerRow], rowcount: int) -> None:
         self._rows = rows
         self.rowcount = rowcount
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[LedgerRow]:
         return iter(self._rows)
 
-    def all(self) -> list[Row]:
+    def all(self) -> list[LedgerRow]:
         """Return the rows."""
         return self._rows
 
-    def first(self) -> Row | None:
+    def first(self) -> LedgerRow | None:
         """Return the first row, if there is one."""
         return self._rows[0] if self._rows else None
 
-    def one(self) -> Row:
+    def one(self) -> LedgerRow:
         """Return the only row."""
         (row,) = self._rows
         return row
 
-    def one_or_none(self) -> Row | None:
+    def one_or_none(self) -> LedgerRow | None:
         """Return the only row; None if there is none."""
         return self.one() if self._rows else None
 
@@ -80,7 +80,7 @@ class Result:
         return self.scalar_one() if self._rows else None
 
 
-class Connection:
+class BlockingConnection:
     """A connection for blocking calls. `begin` is what begins a transaction.
 
     `begin_at_once` does so without waiting; it returns False if that is not possible.
@@ -93,14 +93,14 @@ class Connection:
         self.begin = begin
         self.begin_at_once = begin_at_once
 
-    def execute(self, statement: str, values: Values = ()) -> Result:
+    def execute(self, statement: str, values: Values = ()) -> StatementResult:
         """Execute a statement: once, or, with a list of values, for each of them."""
         if isinstance(values, list):
-            return Result([], self.driver.executemany(statement, values).rowcount)
+            return StatementResult([], self.driver.executemany(statement, values).rowcount)
         cursor = self.driver.execute(statement, values)
         row_type = _row_type(tuple(column[0] for column in cursor.description or ()))
         rows = [row_type(row) for row in cursor.fetchall()]  # all: a statement works until its last row is fetched
-        return Result(rows, cursor.rowcount)
+        return StatementResult(rows, cursor.rowcount)
 
     def end(self, *, commit: bool) -> None:
         """Commit the transaction, or roll it back. If the commit fails, it is rolled back."""
@@ -112,7 +112,7 @@ class Connection:
                 self.driver.rollback()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[BlockingConnection]:
         """One transaction: committed whole when the block ends, rolled back whole when it raises."""
         self.begin()
         done = False
@@ -133,11 +133,11 @@ class AsyncConnection:
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
-    async def execute(self, statement: str, values: Values = ()) -> Result:
-        """Execute a statement as `Connection.execute` does."""
+    async def execute(self, statement: str, values: Values = ()) -> StatementResult:
+        """Execute a statement as `BlockingConnection.execute` does."""
         if isinstance(values, list):
-            return Result([], (await self._connection.executemany(statement, values)).rowcount)
+            return StatementResult([], (await self._connection.executemany(statement, values)).rowcount)
         cursor = await self._connection.execute(statement, cast("Any", values))
         row_type = _row_type(tuple(column[0] for column in cursor.description or ()))
         found: Any = await cursor.fetchall() if cursor.description else ()
-        return Result([row_type(row) for row in found], cursor.rowcount)
+        return StatementResult([row_type(row) for row in found], cursor.rowcount)

@@ -11,7 +11,7 @@ import aiosqlite
 import anyio
 from anyio import to_thread
 
-from orchestrator.store.connection import AsyncConnection, Connection
+from orchestrator.store.connection import AsyncConnection, BlockingConnection
 from orchestrator.store.sqlite import DRIVER, WAL
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> Connection:
+def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool = False) -> BlockingConnection:
     """Open a ledger to write it, or only to read it. If it `tidies`, foreign keys are not enforced. Blocking.
 
     A tidying writer writes more than others, so it merges the log into the file in smaller steps. Transactions begin
@@ -56,11 +56,11 @@ def connect(path: Path, busy_timeout: BusyTimeout, *, writer: bool, tidies: bool
     try:
         if not writer:
             prepare()
-            return Connection(driver, lambda: driver.execute("BEGIN"))
+            return BlockingConnection(driver, lambda: driver.execute("BEGIN"))
         busy_timeout.insist(prepare)  # auto_vacuum takes the lock
         begin = partial(busy_timeout.insist, lambda: driver.execute("BEGIN IMMEDIATE"))
         # with a rollback journal, a commit also waits: for readers
-        return Connection(driver, begin, begin_at_once) if WAL else Connection(driver, begin)
+        return BlockingConnection(driver, begin, begin_at_once) if WAL else BlockingConnection(driver, begin)
     except BaseException:
         driver.close()
         raise
@@ -91,18 +91,18 @@ class Pool:
     gets a thread of its own from aiosqlite. Other work cannot use up the threads.
     """
 
-    def __init__(self, make: Callable[[], Connection], most: int) -> None:
+    def __init__(self, make: Callable[[], BlockingConnection], most: int) -> None:
         self._make = make
         self._idle: list[_Opened] = []
         self._room = anyio.Semaphore(most, fast_acquire=True)
         self._threads = anyio.CapacityLimiter(math.inf)
 
     @property
-    def idle(self) -> Connection | None:
+    def idle(self) -> BlockingConnection | None:
         """A connection that is open and not in use, if there is one."""
         return self._idle[-1].blocking if self._idle else None
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[BlockingConnection], T]) -> T:
         """One transaction: committed whole when `work` returns, rolled back whole when it raises."""
 
         def transaction() -> T:
@@ -116,7 +116,7 @@ class Pool:
         async with self._room:
             return await to_thread.run_sync(transaction, limiter=self._threads)
 
-    def run_here(self, work: Callable[[Connection], T]) -> tuple[T] | None:
+    def run_here(self, work: Callable[[BlockingConnection], T]) -> tuple[T] | None:
         """One transaction on the calling thread; None, with nothing done, if that would mean waiting for a lock."""
         if (connection := self.idle) is None or not connection.begin_at_once():
             return None
@@ -157,7 +157,7 @@ class Pool:
 class _Opened:
     """A connection for blocking calls, and the same one for coroutines once they need it."""
 
-    def __init__(self, blocking: Connection) -> None:
+    def __init__(self, blocking: BlockingConnection) -> None:
         self.blocking = blocking
         self._threaded: aiosqlite.Connection | None = None
 

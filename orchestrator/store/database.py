@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from orchestrator.store.connection import AsyncConnection, Connection
+    from orchestrator.store.connection import AsyncConnection, BlockingConnection
 
 T = TypeVar("T")
 # as SQLAlchemy reads them: a driver, a host and options may be named, and mean nothing
@@ -107,7 +107,7 @@ class Database:
         """Raise `LedgerError` if the ledger's file has been removed, replaced, or overwritten."""
         await to_thread.run_sync(self._file.check)
 
-    def _connect(self, *, writer: bool, tidies: bool = False) -> Connection:
+    def _connect(self, *, writer: bool, tidies: bool = False) -> BlockingConnection:
         """Connect, unless the file is gone: connecting would create a new one beside the shared log."""
         self._file.check()
         return connect(self.path, self.busy_timeout, writer=writer, tidies=tidies)
@@ -176,7 +176,7 @@ class Database:
         are written; `may_block` decides about the trip.
         """
 
-        def transaction(connection: Connection) -> T:
+        def transaction(connection: BlockingConnection) -> T:
             return work(connection.driver)
 
         with anyio.CancelScope(shield=True), plain_words(self.path):
@@ -194,7 +194,7 @@ class Database:
             async with self._readers.transaction() as connection:
                 yield connection
 
-    async def read_in_one_trip(self, work: Callable[[Connection], T]) -> T:
+    async def read_in_one_trip(self, work: Callable[[BlockingConnection], T]) -> T:
         """One consistent view for blocking calls, in a single trip to a worker thread.
 
         For what clients of the HTTP server poll: three short statements cost a quarter of what they cost in `read`.
@@ -203,14 +203,14 @@ class Database:
             found = await self._readers.run(work)
         return found  # noqa: RET504 - for mypy, a cancel scope may end the block early
 
-    async def tidy(self, work: Callable[[Connection], T]) -> tuple[T, float]:
+    async def tidy(self, work: Callable[[BlockingConnection], T]) -> tuple[T, float]:
         """Run one write transaction of deletions; also return for how many seconds others had to wait for it.
 
         Foreign keys are not enforced in it, because deleting one run would mean looking at every member of all runs.
         Callers must delete whatever refers to a row before the row.
         """
 
-        def timed(connection: Connection) -> tuple[T, float]:
+        def timed(connection: BlockingConnection) -> tuple[T, float]:
             began = time.monotonic()
             return work(connection), time.monotonic() - began
 

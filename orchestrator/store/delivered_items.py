@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.run import Run
     from orchestrator.store.database import Database
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 _STEP = 2000  # items in one transaction: tens of milliseconds
 _ADD = """

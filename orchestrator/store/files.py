@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.store.blobs import NewBlob
-    from orchestrator.store.connection import AsyncConnection, Row
+    from orchestrator.store.connection import AsyncConnection, LedgerRow
     from orchestrator.store.database import Database
 
 _UPLOAD_FOR = 3600.0  # seconds for which the parts of an upload are waited for
@@ -239,6 +239,6 @@ async def _upload(connection: AsyncConnection, id_: str, owner: str | None) -> t
     return row.number, _as_upload(row)
 
 
-def _as_upload(row: Row) -> Upload:
+def _as_upload(row: LedgerRow) -> Upload:
     _, id_, owner, state, *rest = tuple(row)
     return Upload(id_, owner, UploadState(state), *rest)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.domain.running_totals import RunningTotals
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
     from orchestrator.store.database import Database
 
 # Each looks only at what is open, so that a long past costs nothing.
@@ -53,7 +53,7 @@ class Metrics:
         return replace(await self._database.read_in_one_trip(_metrics), debts=len(debts))
 
 
-def _metrics(connection: Connection) -> LedgerMetrics:
+def _metrics(connection: BlockingConnection) -> LedgerMetrics:
     """Return everything but the debts."""
     values = {"now": time.time()}
     totals = read_totals(connection)
@@ -72,7 +72,9 @@ def _numbers(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
     return {state: number for state, number in rows}  # noqa: C416 - rows have no types that `dict` takes
 
 
-def _endpoints(connection: Connection, totals: RunningTotals, values: Mapping[str, object]) -> dict[str, AwakeTotal]:
+def _endpoints(
+    connection: BlockingConnection, totals: RunningTotals, values: Mapping[str, object]
+) -> dict[str, AwakeTotal]:
     """Return what endpoints have cost: their windows, and those that were pruned."""
     windows = {row[0]: row[1:] for row in connection.execute(_AWAKE, values)}
     pruned = {label for name, label in totals.values if name is Total.AWAKE_SECONDS}

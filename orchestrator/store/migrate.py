@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.store.busy_timeout import BusyTimeout
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
 
 HEAD = "0011"  # the newest revision in migrations/; a test compares them
 _AGAIN = 0.02  # seconds between two tries
@@ -92,7 +92,7 @@ def _refuse_foreign_file(path: Path) -> None:
         raise LedgerError(f"ledger {path}: this file is not a ledger; name another one with --db")
 
 
-def _refuse_while_used(connection: Connection, path: Path) -> None:
+def _refuse_while_used(connection: BlockingConnection, path: Path) -> None:
     """Raise `LedgerError` if processes of the older version are at work: their next commit would fail."""
     living = [one for row in connection.execute(LIVE) if not (one := Process(*row)).is_dead()]
     if living:
@@ -103,11 +103,11 @@ def _refuse_while_used(connection: Connection, path: Path) -> None:
         )
 
 
-def _has_tables(connection: Connection) -> bool:
+def _has_tables(connection: BlockingConnection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_master").scalar_one())
 
 
-def _revision(connection: Connection) -> str | None:
+def _revision(connection: BlockingConnection) -> str | None:
     made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar_one()
     if not made:
         return None
@@ -121,7 +121,7 @@ def _back_up(path: Path, copy: Path) -> None:
         source.backup(target)
 
 
-def _create(connection: Connection) -> None:
+def _create(connection: BlockingConnection) -> None:
     """What all migrations together would make (a test compares them), without importing Alembic."""
     from orchestrator.store.tables import statements
 
@@ -135,7 +135,7 @@ def _create(connection: Connection) -> None:
     connection.execute(f"PRAGMA user_version = {1 + randbelow(2**31 - 1)}")  # its own: see `LedgerFile`
 
 
-def upgrade(connection: Connection, revision: str = HEAD, check: Callable[[], None] = lambda: None) -> None:
+def upgrade(connection: BlockingConnection, revision: str = HEAD, check: Callable[[], None] = lambda: None) -> None:
     """Upgrade the schema to a revision in one transaction, which calls `check` first."""
     from alembic import command
     from alembic.config import Config

@@ -30,7 +30,7 @@ from orchestrator.store.sqlite import OCTETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
     from orchestrator.store.database import Database
     from orchestrator.store.store import Store
 
@@ -334,7 +334,7 @@ class _Pruning:
         async with self._database.read() as connection:
             return list((await connection.execute(statement, values)).scalars())
 
-    async def _step(self, work: Callable[[int, Connection], int]) -> int:
+    async def _step(self, work: Callable[[int, BlockingConnection], int]) -> int:
         """Run one transaction, then rest for as long as it took, so that others can write."""
         rows = self._rows
         changed, seconds = await self._database.tidy(partial(work, rows))
@@ -346,7 +346,7 @@ class _Pruning:
         return changed
 
 
-def _changed(statement: str, values: Mapping[str, object], rows: int, connection: Connection) -> int:
+def _changed(statement: str, values: Mapping[str, object], rows: int, connection: BlockingConnection) -> int:
     return connection.execute(statement, {**values, "rows": rows}).rowcount
 
 
@@ -354,7 +354,7 @@ def _drop_all(
     statements: Sequence[str],
     values: Mapping[str, object],
     _rows: int,
-    connection: Connection,
+    connection: BlockingConnection,
     *,
     first: Sequence[str] = (),
 ) -> int:
@@ -363,7 +363,7 @@ def _drop_all(
     return sum(connection.execute(statement, values).rowcount for statement in statements)
 
 
-def _drop_rest(values: Mapping[str, object], rows: int, connection: Connection) -> int:
+def _drop_rest(values: Mapping[str, object], rows: int, connection: BlockingConnection) -> int:
     """Delete a run's readings and, when it has no more, the run; return whether there may be more."""
     if _changed(_DROP_READINGS, values, rows, connection) == rows:
         return 1
@@ -371,7 +371,7 @@ def _drop_rest(values: Mapping[str, object], rows: int, connection: Connection) 
     return 0
 
 
-def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection, *, remember: bool) -> int:
+def _drop_members(bounds: Mapping[str, int], _rows: int, connection: BlockingConnection, *, remember: bool) -> int:
     """Delete these members and the items that no other run has; return how many items."""
     if remember:
         connection.execute(_REMEMBER, bounds)
@@ -383,7 +383,7 @@ def _drop_members(bounds: Mapping[str, int], _rows: int, connection: Connection,
     return len(orphans)
 
 
-def _vacuum(pages: int, connection: Connection) -> int:
+def _vacuum(pages: int, connection: BlockingConnection) -> int:
     """Return pages to the file system. Each fetched row frees one, so all must be fetched."""
     return len(connection.execute(f"PRAGMA incremental_vacuum({pages})").all())
 

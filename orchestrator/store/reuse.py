@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.store.answers import Reparsed
     from orchestrator.store.database import Database
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from orchestrator.domain.run import Plan, Run, RunState, Spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.store.connection import AsyncConnection, Row
+    from orchestrator.store.connection import AsyncConnection, LedgerRow
 
 RUN_COLUMNS = """
 r.id, r.job_id, j.name, r.state, r.fingerprint, r.spec, r.input_sha256, r.total, r.plan, r.holder, r.rate, r.created_at,
@@ -59,7 +59,7 @@ async def find_run(connection: AsyncConnection, statement: str, **values: object
     return None if row is None else as_run(row)
 
 
-def as_run(row: Row) -> Run:
+def as_run(row: LedgerRow) -> Run:
     """The run in this row."""
     plan: Mapping[str, int] = exact_json.loads(row.plan) if row.plan else {}
     return Run(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.domain.running_totals import TotalKey
-    from orchestrator.store.connection import AsyncConnection, Connection
+    from orchestrator.store.connection import AsyncConnection, BlockingConnection
 
 _ADD = "ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"
 _GROW = f"""
@@ -43,7 +43,7 @@ async def grow(connection: AsyncConnection, by: Mapping[TotalKey, float]) -> Non
         await connection.execute(_GROW, {"rows": orjson.dumps(rows).decode()})
 
 
-def read_totals(connection: Connection) -> RunningTotals:
+def read_totals(connection: BlockingConnection) -> RunningTotals:
     """Return all totals."""
     rows = connection.execute(_ALL)
     return RunningTotals({(Total(name), label): value for name, label, value in rows})

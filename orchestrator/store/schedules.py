@@ -23,7 +23,7 @@ from orchestrator.store.queue import insert_queued, latest_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.store.connection import AsyncConnection, Row
+    from orchestrator.store.connection import AsyncConnection, LedgerRow
     from orchestrator.store.database import Database
 
 _SCHEDULE = """
@@ -343,7 +343,7 @@ def _kept(schedule: Schedule) -> dict[str, object]:
     }
 
 
-def _as_schedule(row: Row) -> Schedule:
+def _as_schedule(row: LedgerRow) -> Schedule:
     return Schedule(
         id=row.id,
         job=row.job,

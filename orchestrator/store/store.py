@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.store.notifications import Notifications
     from orchestrator.store.queue import Queue
     from orchestrator.store.readings import Readings
+    from orchestrator.store.receipts import Receipts
     from orchestrator.store.retries import Retries
     from orchestrator.store.reuse import Reuse
     from orchestrator.store.runs import Runs
@@ -60,6 +61,7 @@ class Store:
     delivered_items: DeliveredItems
     estimates: Estimates
     windows: Windows
+    receipts: Receipts
     lasting_holds: LastingHolds
     views: Views
     transcripts: Transcripts

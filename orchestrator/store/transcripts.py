@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.store.database import Database
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 _FAILURE = ("kind", "status", "message", "seconds", "at", "available_at")  # as column `failures` has them
 # The later one of two asks at the same place is that of the edited rollout.

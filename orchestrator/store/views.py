@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from orchestrator.domain.run import Cause, Run
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
     from orchestrator.store.database import Database
 
 PAGE = 1000  # rows read at once: the read transaction is over before they are used
@@ -240,7 +240,7 @@ class Views:
             page = await self._settled_after(run_id, page.last)
 
     async def _settled_after(self, run_id: int, after: int) -> SettledPage | None:
-        def read(connection: Connection) -> SettledPage | None:
+        def read(connection: BlockingConnection) -> SettledPage | None:
             values = {"run": run_id, "after": (run_id << POSITION_BITS) + after}
             rows = connection.driver.execute(_COMPLETED, values).fetchall()  # rows with names cost more
             if not rows:

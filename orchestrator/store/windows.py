@@ -1,4 +1,4 @@
-"""Transitions of awake windows: which processes use a billed endpoint, whether its pause is owed, what it cost.
+"""Transitions of awake windows: which processes use a billed endpoint, and whether its pause is owed.
 
 An endpoint has at most one open window. It is in use while a living process or a lasting hold holds it. A window whose
 pause is owed and that nothing holds is a debt, which any process may pay.
@@ -9,21 +9,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
-from orchestrator.domain.costs import Receipt
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.terms import Pause, Spent
-from orchestrator.store.charges import receipts_of_charges
+from orchestrator.domain.terms import Pause
 from orchestrator.store.lasting_holds import END_LASTING, KEEP, STANDS, split
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
-    from orchestrator.domain.terms import Billed, LastingHold, Terms
-    from orchestrator.store.connection import AsyncConnection, Row
+    from orchestrator.domain.terms import Billed, LastingHold, Spent, Terms
+    from orchestrator.store.connection import AsyncConnection, LedgerRow
     from orchestrator.store.database import Database
 
 
@@ -346,41 +344,6 @@ class Windows:
         async with self._database.write() as connection:
             await _end_hold(connection, window_id, process_id, spent)
 
-    # -- what it cost -------------------------------------------------------------------------------------------------
-
-    async def receipts(self, since: float = 0.0, endpoint: str | None = None) -> list[Receipt]:
-        """Every use of every window opened since then, oldest first, and what was charged by use."""
-        where = "w.opened_at >= :since AND (:endpoint IS NULL OR w.endpoint = :endpoint)"
-        return await self._receipts(where, {"since": since, "endpoint": endpoint}, charged_since=since)
-
-    async def receipts_after(self, moment: float) -> list[Receipt]:
-        """Every use of every window that is open or was closed after that moment, and what was charged by use."""
-        where = "w.state <> 'closed' OR w.closed_at >= :moment"
-        return await self._receipts(where, {"moment": moment}, charged_since=moment)
-
-    async def receipts_of(self, windows: Collection[int]) -> list[Receipt]:
-        """Every use of these windows, oldest first."""
-        where = "w.id IN (SELECT value FROM json_each(:windows))"
-        return await self._receipts(where, {"windows": orjson.dumps(list(windows)).decode()})
-
-    async def _receipts(
-        self, where: str, values: Mapping[str, Any], *, charged_since: float | None = None
-    ) -> list[Receipt]:
-        statement = f"""
-            SELECT w.endpoint, w.id, h.job, h.run_id, h.since, h.until, h.cold_start, h.work, h.idle, h.pausing,
-                   w.price_per_hour, coalesce(w.resumed_at, w.opened_at), w.closed_at, w.closed_by, w.said,
-                   w.billed_seconds, w.billed_dollars
-            FROM awake_window w JOIN hold h ON h.window_id = w.id WHERE {where} ORDER BY h.id
-        """
-        async with self._database.read() as connection:
-            rows = await connection.execute(statement, values)
-            found = [
-                Receipt(row[0], row[1], row[2], row[3], row[4], row[5], Spent(*row[6:10]), *row[10:]) for row in rows
-            ]
-            if charged_since is not None:
-                found += await receipts_of_charges(connection, charged_since, values.get("endpoint"))
-            return found
-
     async def holders(self, endpoint: str) -> list[Holder]:
         """The processes that use the endpoint now, in order of arrival."""
         statement = """
@@ -393,11 +356,11 @@ class Windows:
             return [Holder(*row) for row in await connection.execute(statement, {"endpoint": endpoint})]
 
 
-async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> Row:
+async def _left_by(connection: AsyncConnection, window_id: int, process_id: int) -> LedgerRow:
     return (await connection.execute(_LEFT, {"window": window_id, "process": process_id, "now": time.time()})).one()
 
 
-def _leaving(row: Row) -> Leaving:
+def _leaving(row: LedgerRow) -> Leaving:
     if row.state == "closed":  # we were declared dead, and another process has paid the debt
         return Leaving.NOT_OURS
     if row.live:
@@ -417,7 +380,7 @@ async def _end_hold(connection: AsyncConnection, window_id: int, process_id: int
     await connection.execute(_END_HOLD, values)
 
 
-def _debt(row: Row) -> Debt:
+def _debt(row: LedgerRow) -> Debt:
     pause_with, owed, to_zero = orjson.loads(row.pause_with), bool(row.owed), bool(row.to_zero)
     return Debt(row.id, row.endpoint, pause_with, owed, to_zero, row.opened_at, row.said)
 

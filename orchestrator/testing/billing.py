@@ -115,7 +115,7 @@ class _Watched:
             yield watching
 
     async def note_resume(self) -> None:
-        receipts = await self._store.windows.receipts()
+        receipts = await self._store.receipts.since()
         self.owed_at_resume.append(bool(receipts) and receipts[0].billed_from > 0)
         self.resumed.set()
 

@@ -76,7 +76,7 @@ class BatchWork:
         self.entries[place] = failed(reason.kind, str(reason))
 
 
-class Batches:
+class BatchedModel:
     """Calls a model with batches of like length. The budget halves when a batch does not fit in memory."""
 
     def __init__(self, model: Model, about: Mapping[str, object] | None = None) -> None:

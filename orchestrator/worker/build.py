@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from orchestrator.worker.batches import Batches
+from orchestrator.worker.batches import BatchedModel
 from orchestrator.worker.device import accelerator, device_of
 from orchestrator.worker.dropped_tasks import dropped_task, kind_of
 from orchestrator.worker.embeddings import EmbeddingModel
@@ -29,13 +29,13 @@ _ACCELERATOR_BUDGET = 32768
 _GENERATION = 8  # a step of generation reads all the weights whatever the batch, so wide batches pay
 
 
-def build(settings: ModelSettings) -> Batches:
+def build(settings: ModelSettings) -> BatchedModel:
     """Load the model in the thread that will call it."""
     torch.set_num_threads(settings.threads)  # OpenMP counts for each calling thread
     import_modules(settings.imports)
     device = device_of(settings.device, accelerator())
     model, served = _model(settings, device)
-    return Batches(served, _what_counts(settings, model, device))
+    return BatchedModel(served, _what_counts(settings, model, device))
 
 
 def _model(settings: ModelSettings, device: torch.device) -> tuple[Any, Model]:

@@ -9,10 +9,10 @@ from orchestrator.worker.model import TOO_LITTLE_MEMORY, LoadFailed, ModelSettin
 from orchestrator.worker.needed_packages import check_companions
 
 if TYPE_CHECKING:
-    from orchestrator.worker.batches import Batches
+    from orchestrator.worker.batches import BatchedModel
 
 
-def load(settings: ModelSettings) -> Batches:
+def load(settings: ModelSettings) -> BatchedModel:
     """Return the model, ready to answer. Raises `LoadFailed` if it cannot be loaded."""
     try:
         check_companions()

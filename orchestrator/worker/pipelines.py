@@ -16,7 +16,7 @@ from orchestrator.worker.generation import reproducible
 from orchestrator.worker.handler.failures import judged
 from orchestrator.worker.limits import LimitWatch
 from orchestrator.worker.model import Parameters, PreparedInput, Rejected, as_rejected, one_line
-from orchestrator.worker.stages import Batch, Stages, has_stages
+from orchestrator.worker.stages import ModelBatch, Stages, has_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ class PipelineModel:
             return cut.refused()
         return PreparedInput(made, 8 + _tokens(made), None if cut is None else cut.limit)
 
-    def collate(self, values: Sequence[Any], _parameters: Parameters) -> Batch | Sequence[Any]:
+    def collate(self, values: Sequence[Any], _parameters: Parameters) -> ModelBatch | Sequence[Any]:
         """Pad the tokenized inputs."""
         return values if self._stages is None else self._stages.collate(values)
 
@@ -129,7 +129,7 @@ class PipelineModel:
         kind, words = judged(error, self._own)
         return Rejected(words, kind)
 
-    def call(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
+    def call(self, batch: ModelBatch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         """Answer a batch as the pipeline would answer its members one by one."""
         try:
             return self._answers(batch, parameters)
@@ -138,9 +138,9 @@ class PipelineModel:
                 raise
             raise self._blame(error) from error
 
-    def _answers(self, batch: Batch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
+    def _answers(self, batch: ModelBatch | Sequence[Any], parameters: Parameters) -> Sequence[object]:
         with torch.inference_mode():
-            if isinstance(batch, Batch):
+            if isinstance(batch, ModelBatch):
                 outputs = batch.answers()
                 if self.task == "text-classification" and self._own is None:
                     outputs = [[one] if isinstance(one, dict) else one for one in outputs]

@@ -58,7 +58,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ModelBatch:
     """The inputs of one model call."""
 
     pipe: Any
@@ -124,11 +124,11 @@ class Stages:
         longest = max((piece["input_ids"].shape[-1] for piece in pieces if "input_ids" in piece), default=0)
         return None if limit is None or longest <= limit else Cut(longest, limit)
 
-    def collate(self, values: Sequence[Prepared]) -> Batch:
+    def collate(self, values: Sequence[Prepared]) -> ModelBatch:
         """Pad the pieces of several inputs to one length."""
         pieces = [piece for value in values for piece in value.pieces]
         inputs = no_collate_fn(pieces) if len(pieces) == 1 else self._pad(pieces)
-        return Batch(self._pipe, inputs, len(pieces), values[0].asked)
+        return ModelBatch(self._pipe, inputs, len(pieces), values[0].asked)
 
 
 def _hand_out(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.conversation import (
-    Call,
-    Conversation,
+    Dialogue,
     Other,
     Picture,
     Text,
+    ToolCall,
     Turn,
     answer_turns,
     conversation_of,
@@ -51,14 +51,14 @@ def test_other_requests_are_no_conversation(request_: object) -> None:
 
 def test_everything_but_the_turns_is_a_setting() -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
-    assert conversation_of(request) == Conversation([Turn("user", [Text("hi")])], {"model": "m", "temperature": 0})
+    assert conversation_of(request) == Dialogue([Turn("user", [Text("hi")])], {"model": "m", "temperature": 0})
 
 
 def test_a_tool_call_keeps_its_arguments_as_the_model_wrote_them() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     said = answer_turns({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
-    assert said == [Turn("assistant", [Call("weather", '{"city": ')], "ended: tool_calls")]
+    assert said == [Turn("assistant", [ToolCall("weather", '{"city": ')], "ended: tool_calls")]
 
 
 def test_what_a_model_thought_is_a_turn_before_what_it_said() -> None:
@@ -77,7 +77,7 @@ def test_an_answer_of_the_responses_api_has_a_turn_for_each_item() -> None:
     }
     assert answer_turns(answer) == [
         Turn("assistant", [Text("hm")], "reasoning"),
-        Turn("assistant", [Call("weather", "{}")]),
+        Turn("assistant", [ToolCall("weather", "{}")]),
         Turn("assistant", [Text("warm")]),
     ]
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.sinks import ParquetSink
-from orchestrator.sinks.fitting import Unfit, fit
+from orchestrator.sinks.fitting import UnfitValue, fit
 from orchestrator.sinks.output_schema import declared, schema_form
 from orchestrator.sinks.shape import Mixed, Shape
 from orchestrator.testing.assertions import assert_one_line
@@ -267,7 +267,7 @@ def test_a_value_that_fits_is_written_exactly(kind: pa.DataType, value: object, 
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_place(kind: pa.DataType, value: object, says: str) -> None:
-    with pytest.raises(Unfit, match=says):
+    with pytest.raises(UnfitValue, match=says):
         fit(kind).convert(value)
 
 
@@ -350,7 +350,7 @@ def test_any_value_is_either_written_exactly_or_refused(value: object, kind: pa.
     column = fit(kind)
     try:
         (written,) = pa.array([column.convert(value)], column.type).to_pylist()
-    except Unfit:
+    except UnfitValue:
         return
     if isinstance(value, dict) and isinstance(written, dict):
         value = dict.fromkeys(written) | value

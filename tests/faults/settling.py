@@ -15,7 +15,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store, connections, sqlite
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 CHUNKS, ROWS, TOGETHER = 6, 8, 2
 _FAILURE = RequestFailed(FailureKind.REJECTED, "bad input", status=400)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.asking.concurrency import UNPROVEN_LIMIT
 from tests.commands import rows, until
 from tests.faults.scene import ANSWERED, CONCURRENCY, ITEMS, PRELUDE, guard_of
 from tests.hf_service import HTML, INFER, JSON_STRING, MANAGE, Trouble
@@ -39,7 +39,7 @@ def test_two_processes_share_one_window_and_the_last_one_pauses(scene: Scene) ->
     )
     with scene.start(first) as one, scene.start(second) as two:
         until(lambda: scene.workplace.count("hold", "until IS NULL") == 2)
-        until(lambda: scene.service.endpoint("batch").in_flight >= CONCURRENCY + CANARY)
+        until(lambda: scene.service.endpoint("batch").in_flight >= CONCURRENCY + UNPROVEN_LIMIT)
         scene.service.behave()
         said = [running.end() for running in (one, two)]
     assert [ended.code for ended in said] == [0, 0], said
@@ -55,7 +55,7 @@ def test_if_the_process_that_resumed_is_killed_the_other_continues_and_pauses(sc
     with scene.start(scene.job()) as one:
         until(lambda: scene.service.endpoint("batch").in_flight == CONCURRENCY)
         with scene.start(scene.job("second.py", name="'second'", sink=sink)) as two:
-            until(lambda: scene.service.endpoint("batch").in_flight >= CONCURRENCY + CANARY)
+            until(lambda: scene.service.endpoint("batch").in_flight >= CONCURRENCY + UNPROVEN_LIMIT)
             guard = guard_of(one)
             os.kill(one.pid, signal.SIGKILL)
             one.end()

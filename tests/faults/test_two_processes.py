@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.asking.concurrency import UNPROVEN_LIMIT
 from orchestrator.engine.awake.reaper import BEAT
 from tests.commands import rows, until
 from tests.servers import answer_to
@@ -50,7 +50,7 @@ def test_a_second_run_of_the_same_job_at_once_is_refused_by_name(workplace: Work
     job = workplace.job()
     server.behave(hold_after=0)
     with workplace.start("run", "--quiet", job) as first:
-        server.wait(lambda stats: stats.in_flight == CANARY)
+        server.wait(lambda stats: stats.in_flight == UNPROVEN_LIMIT)
         second = workplace.run("run", "--quiet", "--json", job)
         assert second.code == 4
         assert f"process {first.pid} on {socket.gethostname()}" in second.line

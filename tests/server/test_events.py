@@ -17,7 +17,7 @@ from orchestrator.engine.tasks import task_group
 from orchestrator.run_log import event_log
 from orchestrator.server import events, live_feed
 from orchestrator.server.live_feed import LiveFeed
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.server.conftest import TOKEN
 
 if TYPE_CHECKING:

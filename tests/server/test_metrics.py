@@ -118,7 +118,7 @@ async def test_an_endpoint_costs_what_the_bill_says(http: Inside) -> None:
     with clock_at(NIGHT) as clock:
         await a_bad_night(http.app.store, clock)
         found = await scraped(http)
-        costs = bill(await http.app.store.windows.receipts(), "endpoint", clock.now)
+        costs = bill(await http.app.store.receipts.since(), "endpoint", clock.now)
     assert len(costs) > 1
     for cost in costs:
         assert found[f"orchestrator_endpoint_awake_seconds_total endpoint={cost.what}"] == pytest.approx(cost.seconds)

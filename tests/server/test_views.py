@@ -26,7 +26,7 @@ from orchestrator.engine.batches.creation import create_batch
 from orchestrator.engine.batches.files import receiving
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.failed_runs import run_with_failures
 from tests.past import Night, clock_at, live
 from tests.server.test_page import Elements

@@ -7,7 +7,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store.answers import Reparsed
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from orchestrator.store import Store

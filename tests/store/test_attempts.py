@@ -10,7 +10,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Run, Spec
 from orchestrator.domain.traffic import Failed, Latency
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.asks import Asked, write_asks, write_totals
 from tests.past import clock_at
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.run import Counts, Spec, Tokens
 from orchestrator.store.items import STRIKES, Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.store.counters import check_counters
 
 if TYPE_CHECKING:

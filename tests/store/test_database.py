@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from orchestrator.domain.errors import LedgerError, UsageError
 from orchestrator.domain.group_commit import may_block
-from orchestrator.store import Store, chunks, forgive, items, snapshots, views
+from orchestrator.store import Store, chunks, forgive, items, row_classes, snapshots, views
 from orchestrator.store.busy_timeout import BusyTimeout
 from orchestrator.store.connections import Pool, connect
 from orchestrator.store.database import ledger_path
@@ -256,7 +256,7 @@ def test_a_ledger_for_which_sqlite_cannot_wait_is_not_waited_for() -> None:
 HOT: dict[str, str] = {
     "lease": items._LEASE,
     "items of chunks": items._ITEMS_OF_CHUNKS,
-    "versions": snapshots._VERSIONS,
+    "versions": row_classes._VERSIONS,
     "add members": snapshots._ADD_BARE_MEMBERS,
     "mark same": snapshots._MARK_SAME,
     "record failures": items._RECORD_FAILURES,

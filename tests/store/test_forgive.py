@@ -12,7 +12,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, Run, RunState, Spec
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.asks import Asked, write_asks
 from tests.ledgers import forgive
 

@@ -11,7 +11,7 @@ from orchestrator.domain.run import RunState, Spec
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
 from orchestrator.store.prune import retain, retain_daily
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.store.places import IN_MEMORY
 
 DAY = 86400.0

@@ -28,7 +28,7 @@ from orchestrator.store import Store, prune
 from orchestrator.store.answers import Reparsed
 from orchestrator.store.connections import Pool
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from orchestrator.store.sqlite import DRIVER
 from tests.store.big_ledger import CHUNK, FINISHED, ITEMS, JOB, OPEN, make_big_ledger
 from tests.store.places import IN_MEMORY
@@ -36,7 +36,7 @@ from tests.store.places import IN_MEMORY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
 
 WITHOUT_ITEMS = 7  # items of a run
 STEPS = 100  # instructions of SQLite's virtual machine between two samples
@@ -89,7 +89,7 @@ class Recorder:
             if isinstance(pool, Pool):
                 pool._make = partial(self._made, pool._make)
 
-    def _made(self, make: Callable[[], Connection]) -> Connection:
+    def _made(self, make: Callable[[], BlockingConnection]) -> BlockingConnection:
         connection = make()
         connection.driver.set_progress_handler(self._step, STEPS)
         connection.driver.set_trace_callback(self._begin)

@@ -68,7 +68,7 @@ async def test_a_run_joins_the_window_leaves_it_awake_and_shares_its_cost(store:
     me, entered = await used(store)
     assert entered == window
     assert await store.windows.leave(window, me, Spent(work=1.0)) == (Leaving.KEPT, False)
-    receipts = await store.windows.receipts()
+    receipts = await store.receipts.since()
     assert [receipt.until is None for receipt in receipts] == [True, False]
     later = time.time() + 100
     costs = {cost.what: cost.seconds for cost in bill(receipts, "job", later)}
@@ -83,7 +83,7 @@ async def test_a_hold_becomes_a_debt_when_it_expires(store: Store) -> None:
     payer = await process(store)
     assert await store.windows.claim(window, payer)
     await store.windows.close(window, payer, PAUSED, "paused", by="sweep", spent=Spent())
-    assert all(receipt.until is not None for receipt in await store.windows.receipts())
+    assert all(receipt.until is not None for receipt in await store.receipts.since())
 
 
 async def test_a_run_active_when_the_hold_expires_pauses_the_endpoint(store: Store) -> None:
@@ -121,10 +121,10 @@ async def test_a_window_found_asleep_is_closed_unless_a_process_uses_it(store: S
     me, _ = await used(store)
     assert await store.lasting_holds.unattended(time.time()) == []
     await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
-    assert (await store.windows.receipts())[0].billed_to is None
+    assert (await store.receipts.since())[0].billed_to is None
     await store.windows.leave(window, me, Spent())
     await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
-    assert {(use.closed_by, use.billed_to is None, use.until is None) for use in await store.windows.receipts()} == {
+    assert {(use.closed_by, use.billed_to is None, use.until is None) for use in await store.receipts.since()} == {
         (FOUND_ASLEEP, False, False)
     }
 
@@ -138,7 +138,7 @@ async def test_a_debt_is_not_closed_when_the_endpoint_is_found_asleep(store: Sto
 async def test_a_held_endpoint_counts_in_the_budget_of_all_jobs(store: Store) -> None:
     await woken(store)
     budgets, later = Budgets(ledger=Budget(max_awake=50.0)), time.time() + 100
-    receipts = await store.windows.receipts_after(0.0)
+    receipts = await store.receipts.after(0.0)
     assert standing(budgets, receipts, 7, "talk", later).whose == "ledger"
     assert standing(Budgets(job=Budget(max_awake=50.0)), receipts, 7, "talk", later).whose is None
 
@@ -148,7 +148,7 @@ async def test_a_run_that_has_to_resume_an_endpoint_pauses_it_and_does_not_pay_f
     me, window = await used(store)
     before = time.time()
     assert await store.windows.owe(window, TERMS, PAUSED, process_id=me)
-    mine, hers = sorted(await store.windows.receipts(), key=lambda use: use.run_id is None)
+    mine, hers = sorted(await store.receipts.since(), key=lambda use: use.run_id is None)
     assert (mine.window_id, mine.billed_to) == (window, None)
     assert mine.billed_from >= before
     assert (hers.job, hers.closed_by, hers.until is None) == ("(resume)", FOUND_ASLEEP, False)
@@ -175,4 +175,4 @@ async def test_an_endpoint_that_was_never_woken_leaves_no_receipt(store: Store, 
     if shared:
         await used(store)
     await store.lasting_holds.forget(window, me)
-    assert [receipt.job for receipt in await store.windows.receipts()] == ["talk"] * shared
+    assert [receipt.job for receipt in await store.receipts.since()] == ["talk"] * shared

@@ -27,7 +27,7 @@ from orchestrator.store.connections import connect
 from orchestrator.store.items import Settlement
 from orchestrator.store.migrate import HEAD, migrations_folder, upgrade
 from orchestrator.store.processes import this_host
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from orchestrator.store.sqlite import DRIVER
 from tests.store.counters import check_counters
 

@@ -18,13 +18,13 @@ from orchestrator.store import prune
 from orchestrator.store.batches import BatchOutcome
 from orchestrator.store.items import Settlement
 from orchestrator.store.prune import Pruned, retain, retain_daily
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from orchestrator.store import Store
-    from orchestrator.store.connection import Connection
+    from orchestrator.store.connection import BlockingConnection
 
 DAY = 86400.0
 NOW = 1000 * DAY
@@ -404,7 +404,7 @@ class Watched:
         tidy = store.database.tidy
 
         async def watched(work: Any) -> tuple[Any, float]:
-            def noted(connection: Connection) -> Any:
+            def noted(connection: BlockingConnection) -> Any:
                 before = connection.execute("SELECT total_changes()").scalar_one()
                 done = work(connection)
                 self.deleted.append(connection.execute("SELECT total_changes()").scalar_one() - before)

@@ -12,7 +12,7 @@ from orchestrator.domain.queue import TURN_AFTER, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

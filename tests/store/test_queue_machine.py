@@ -24,7 +24,7 @@ from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.store.places import IN_MEMORY
 from tests.store.queue_model import GONE, Modelled, claimed, refused
 

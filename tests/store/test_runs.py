@@ -18,7 +18,7 @@ from orchestrator.engine.awake import reaper
 from orchestrator.store.items import STRIKES, Settlement
 from orchestrator.store.processes import this_host
 from orchestrator.store.prune import prune
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from orchestrator.store import Store

@@ -23,7 +23,7 @@ from orchestrator.store import Store
 from orchestrator.store.answers import Reparsed
 from orchestrator.store.items import Settlement
 from orchestrator.store.prune import prune
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.ledgers import forgive
 from tests.store.counters import check_counters
 from tests.store.places import IN_MEMORY

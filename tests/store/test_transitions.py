@@ -20,7 +20,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.run import Spec
 from orchestrator.store import Store
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.ledgers import forgive
 from tests.store.counters import check_counters
 from tests.store.places import IN_MEMORY

@@ -208,14 +208,14 @@ async def test_a_use_ends_when_its_process_leaves_and_a_window_when_it_is_closed
     await entered(store, two)
     before = time.time()
     await store.windows.leave(window, one, Spent())
-    left, using = await store.windows.receipts()
+    left, using = await store.receipts.since()
     assert left.since < before <= (left.until or 0.0)
     assert (using.since < before, using.until, using.billed_to) == (True, None, None)
     await closed(store, window, two)
-    assert [one.billed_to is not None for one in await store.windows.receipts_after(before)] == [True, True]
-    assert await store.windows.receipts_after(time.time() + 60) == []
-    assert await store.windows.receipts(endpoint="acme/other") == []
-    assert await store.windows.receipts(since=time.time() + 60) == []
+    assert [one.billed_to is not None for one in await store.receipts.after(before)] == [True, True]
+    assert await store.receipts.after(time.time() + 60) == []
+    assert await store.receipts.since(endpoint="acme/other") == []
+    assert await store.receipts.since(moment=time.time() + 60) == []
 
 
 async def test_the_death_of_a_process_does_not_extend_a_finished_use(store: Store) -> None:
@@ -223,9 +223,9 @@ async def test_the_death_of_a_process_does_not_extend_a_finished_use(store: Stor
     window = await entered(store, one)
     await entered(store, two)
     await store.windows.leave(window, one, Spent(work=1))
-    before = (await store.windows.receipts())[0]
+    before = (await store.receipts.since())[0]
     await die(store, one)
-    assert (await store.windows.receipts())[0] == before
+    assert (await store.receipts.since())[0] == before
 
 
 async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: Store) -> None:
@@ -236,7 +236,7 @@ async def test_a_shared_window_is_billed_once_and_split_between_its_jobs(store: 
     await store.windows.leave(window, one, Spent(work=1))
     await store.windows.leave(window, two, Spent())
     await closed(store, window, two)
-    receipts = await store.windows.receipts()
+    receipts = await store.receipts.since()
     assert [(r.job, r.spent) for r in receipts] == [("a", Spent(work=1)), ("b", Spent(1, 2, 3, 4))]
     now = receipts[0].billed_to or 0.0
     (whole,) = bill(receipts, "endpoint", now)
@@ -265,6 +265,6 @@ async def test_the_receipt_has_what_the_provider_bills(store: Store) -> None:
     assert (await store.windows.label(window)).startswith(f"{window}-")
     await store.windows.owe(window, TERMS, PAUSED)
     await store.windows.close(window, one, PAUSED, "gone", by="run", spent=Spent(), billed=Billed(120.0, 0.25))
-    (receipt,) = await store.windows.receipts()
+    (receipt,) = await store.receipts.since()
     assert (receipt.billed_seconds, receipt.billed_dollars) == (120.0, 0.25)
     assert [line.dollars for line in bill([receipt], "endpoint", time.time())] == [0.25]

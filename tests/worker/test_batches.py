@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from orchestrator.worker.batches import Batches, _cut
+from orchestrator.worker.batches import BatchedModel, _cut
 from orchestrator.worker.encoding import completed
 from orchestrator.worker.model import Parameters, PreparedInput
 
@@ -66,7 +66,7 @@ class Echo:
 
 
 def answers(model: Echo, *inputs: int, **parameters: object) -> list[int | None]:
-    return [orjson.loads(entry).get("output") for entry in Batches(model).answer(inputs, parameters)]
+    return [orjson.loads(entry).get("output") for entry in BatchedModel(model).answer(inputs, parameters)]
 
 
 def test_inputs_of_similar_length_share_a_batch_within_the_budget() -> None:
@@ -126,7 +126,7 @@ def test_only_an_input_that_does_not_fit_alone_has_no_answer() -> None:
     assert answers(model, 10, 70, 10) == [10, None, 10]
 
 
-def tuned(batches: Batches, requests: int, *inputs: int) -> None:
+def tuned(batches: BatchedModel, requests: int, *inputs: int) -> None:
     for _ in range(requests):
         work = batches.prepare(inputs, {}, tune=True)
         batches.compute(work)
@@ -141,7 +141,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_fastest_width_is_found_and_remembered_per_model_and_device(cache: Path) -> None:
     model = Echo(budget=40, seconds=0.002)
-    tuned(Batches(model, {"device": "one"}), 100, *[10] * 64)
+    tuned(BatchedModel(model, {"device": "one"}), 100, *[10] * 64)
     widest = max(map(len, model.calls))
     assert widest == 64  # one call for all of them
     (file,) = cache.iterdir()
@@ -150,26 +150,26 @@ def test_the_fastest_width_is_found_and_remembered_per_model_and_device(cache: P
     assert found["for"] == {"device": "one", "parameters": {}}
 
     again, elsewhere = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
-    tuned(Batches(again, {"device": "one"}), 2, *[10] * 64)
+    tuned(BatchedModel(again, {"device": "one"}), 2, *[10] * 64)
     assert {len(call) for call in again.calls} <= {32, 64}
-    tuned(Batches(elsewhere, {"device": "two"}), 1, *[10] * 64)
+    tuned(BatchedModel(elsewhere, {"device": "two"}), 1, *[10] * 64)
     assert {len(call) for call in elsewhere.calls} == {4}
     file.write_text('{"budget": true}')  # another worker has written it
-    tuned(Batches(again, {"device": "one"}), 1, *[10] * 64)
+    tuned(BatchedModel(again, {"device": "one"}), 1, *[10] * 64)
     assert len(again.calls[-1]) == 4
 
 
 def test_a_run_too_short_to_finish_tuning_passes_on_its_results(cache: Path) -> None:
     first, second = Echo(budget=40, seconds=0.002), Echo(budget=40, seconds=0.002)
-    tuned(Batches(first), 11, *[10] * 64)
+    tuned(BatchedModel(first), 11, *[10] * 64)
     assert not cache.exists()  # nothing better has been found
-    tuned(Batches(first), 12, *[10] * 64)
+    tuned(BatchedModel(first), 12, *[10] * 64)
     (file,) = cache.iterdir()
     assert {name: json.loads(file.read_text())[name] for name in ("budget", "settled")} == {
         "budget": 80,
         "settled": False,
     }
-    tuned(Batches(second), 100, *[10] * 64)
+    tuned(BatchedModel(second), 100, *[10] * 64)
     assert len(second.calls[0]) == 8
     assert max(map(len, second.calls)) == 64
     assert json.loads(file.read_text())["settled"] is True
@@ -177,7 +177,7 @@ def test_a_run_too_short_to_finish_tuning_passes_on_its_results(cache: Path) -> 
 
 def test_without_tuning_nothing_is_tried_or_written(cache: Path) -> None:
     model = Echo(budget=40, seconds=0.002)
-    batches = Batches(model)
+    batches = BatchedModel(model)
     for _ in range(30):
         batches.answer([10] * 64, {})
     assert {len(call) for call in model.calls} == {4}
@@ -186,10 +186,10 @@ def test_without_tuning_nothing_is_tried_or_written(cache: Path) -> None:
 
 def test_a_width_that_does_not_fit_in_memory_is_not_tried_by_the_next_worker(cache: Path) -> None:
     first, second = Echo(budget=80, fits=100), Echo(budget=80, fits=100)
-    tuned(Batches(first), 20, *[10] * 64)
+    tuned(BatchedModel(first), 20, *[10] * 64)
     assert [len(call) for call in first.calls].count(16) == 1  # of 160 padded tokens, where 100 fit
     assert cache.exists()
-    tuned(Batches(second), 20, *[10] * 64)
+    tuned(BatchedModel(second), 20, *[10] * 64)
     assert max(map(len, second.calls)) == 8
 
 
@@ -213,7 +213,7 @@ def test_any_error_that_an_input_causes_fails_only_that_input(step: str, error: 
             self._check("call", values)
             return super().call(values, parameters)
 
-    entries = [orjson.loads(entry) for entry in Batches(Fussy()).answer([10, 13, 12, {"inputs": 11}], {})]
+    entries = [orjson.loads(entry) for entry in BatchedModel(Fussy()).answer([10, 13, 12, {"inputs": 11}], {})]
     assert [entry.get("output") for entry in entries] == [10, None, 12, 11]
     said = entries[1]["error"]["message"]
     assert said.startswith(f"{type(error).__name__}: ")
@@ -223,14 +223,14 @@ def test_any_error_that_an_input_causes_fails_only_that_input(step: str, error: 
 
 def test_parameters_that_json_cannot_hold_fail_only_their_own_request() -> None:
     deep = orjson.loads("[" * 500 + "]" * 500)
-    entries = Batches(Echo()).answer([10, {"inputs": 11, "parameters": {"deep": deep}}, 12], {})
+    entries = BatchedModel(Echo()).answer([10, {"inputs": 11, "parameters": {"deep": deep}}, 12], {})
     assert [orjson.loads(entry).get("output") for entry in entries] == [10, None, 12]
 
 
 STARVED = """
 import resource, sys
 import orjson, psutil, torch
-from orchestrator.worker.batches import Batches
+from orchestrator.worker.batches import BatchedModel
 from orchestrator.worker.model import PreparedInput
 
 class Hungry:
@@ -248,7 +248,7 @@ torch.ones(1 << 16).sum()
 own = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (own + 600_000_000, -1))
 model = Hungry()
-batches = Batches(model)
+batches = BatchedModel(model)
 entries = batches.answer([10] * 100 + [2000], {})
 print(orjson.dumps([orjson.loads(entry).get("output") for entry in entries]).decode())
 print(model.widest, batches.budget)

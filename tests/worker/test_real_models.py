@@ -18,18 +18,18 @@ from orchestrator.worker.model import ModelSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.worker.batches import Batches
+    from orchestrator.worker.batches import BatchedModel
 
 pytestmark = pytest.mark.model
 
 
-def served(package: str, task: str) -> Batches:
+def served(package: str, task: str) -> BatchedModel:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"the package {package} is not installed")
     return load(ModelSettings(task=task, model=find_model(f"package:{package}").source, device="cpu"))
 
 
-def vectors(batches: Batches, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def vectors(batches: BatchedModel, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     return np.array([orjson.loads(entry)["output"] for entry in batches.answer(texts, {})])
 
 

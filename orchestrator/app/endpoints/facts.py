@@ -146,7 +146,7 @@ async def _of_others(endpoint: Endpoint) -> Facts:
 async def _from_the_ledger(store: Store, name: str) -> Facts:
     now = time.time()
     month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    lines = bill(await store.windows.receipts(month.timestamp(), name), "endpoint", now)
+    lines = bill(await store.receipts.since(month.timestamp(), name), "endpoint", now)
     cost = {"seconds": lines[0].seconds, "dollars": lines[0].dollars} if lines else {"seconds": 0.0, "dollars": 0.0}
     owed = any(debt.owed for debt in await store.windows.debts() if debt.endpoint == name)
     kept = await store.lasting_holds.of(name)

@@ -24,7 +24,7 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.failpoints import reached
 from orchestrator.domain.traffic import NONE, status_of
 from orchestrator.domain.verdict import ALONE, asked_in_parts, judge, tries, whole_repeats
-from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.asking.concurrency import UNPROVEN_LIMIT
 from orchestrator.engine.asking.parse import parsed, stored
 from orchestrator.store.items import Settlement
 
@@ -48,7 +48,7 @@ class _PutOff(Exception):
     """One more request for the items in flight may not be made now."""
 
 
-class Attempts:
+class Asker:
     """Asks over one connection to an endpoint and judges the answers. Settles nothing."""
 
     def __init__(
@@ -232,7 +232,7 @@ class Attempts:
         refused, request = self._refused_at_first, b"\n".join(requests)
         again = request in refused
         refused.add(request)
-        return again or len(refused) >= min(CANARY, self._queue.left - self._breaker.holds)
+        return again or len(refused) >= min(UNPROVEN_LIMIT, self._queue.left - self._breaker.holds)
 
     # -- judging ------------------------------------------------------------------------------------------------------
 

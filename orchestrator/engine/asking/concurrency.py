@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from orchestrator.ports import DataPlane, EventListener
     from orchestrator.store.items import Settlement
 
-CANARY = 4  # requests in flight until the first success: a wrong wire or a wrong `parse` should cost only seconds
+UNPROVEN_LIMIT = (
+    4  # requests in flight until the first success: a wrong wire or a wrong `parse` should cost only seconds
+)
 _SPOILS = frozenset({FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.CRASHED})
 _TOO_LARGE = 2  # batches that failed as a whole and succeeded in halves, after which their size is blamed
 
@@ -65,7 +67,7 @@ class Concurrency:
             if self._refused and self._limiter is not None:
                 wanted = min(wanted, self._limiter.limit)
         else:
-            wanted = CANARY if self.sizing or self._limiter is None else self._limiter.limit
+            wanted = UNPROVEN_LIMIT if self.sizing or self._limiter is None else self._limiter.limit
         return self._effort.machine.allows(min(wanted, self._model.max_in_flight or wanted), self._effort.presence)
 
     @property
@@ -81,7 +83,7 @@ class Concurrency:
         """Whether one more request may be in flight now, if `wanted` are wanted."""
         if self._throttle.cooldown.probing:
             return self.in_flight < 1
-        return self.in_flight < (wanted if self.proven else min(CANARY, wanted))
+        return self.in_flight < (wanted if self.proven else min(UNPROVEN_LIMIT, wanted))
 
     def begin(self) -> float:
         """Count a request that goes out; return the moment."""
@@ -97,7 +99,7 @@ class Concurrency:
         if self._limiter is not None and begun > self._limiter_since:
             self._teach(self._limiter, begun, settlements)
         elif any(_is_refused(one) for one in settlements) and self._throttle.cooldown.often:
-            self._limiter = Limiter(CANARY, most=max(CANARY, self.wanted))
+            self._limiter = Limiter(UNPROVEN_LIMIT, most=max(UNPROVEN_LIMIT, self.wanted))
             self._refused, self._limiter_since = True, time.monotonic()
 
     def _teach(self, limiter: Limiter, begun: float, settlements: list[Settlement]) -> None:

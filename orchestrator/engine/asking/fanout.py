@@ -17,7 +17,7 @@ from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, FailureKind, LossCause, NoRoom, RequestFailed
 from orchestrator.domain.events import AttemptFailed, LimitChanged, WaitBegan, WaitEnded
 from orchestrator.domain.waiting import WORTH_SAYING, Waiting, longest_idle, pays_to_pause
-from orchestrator.engine.asking.attempts import Attempts
+from orchestrator.engine.asking.attempts import Asker
 from orchestrator.engine.asking.breaker import Breaker
 from orchestrator.engine.asking.concurrency import Concurrency
 from orchestrator.engine.asking.outage import KNOWN
@@ -64,9 +64,7 @@ class _FanOut:
         self._events = queue.work.events
         self._throttle = Throttle(effort.pace, effort.presence.name, self._events)
         self._concurrency = Concurrency(self._policy, model, effort, self._throttle, self._events)
-        self._attempts = Attempts(
-            queue, model, effort, self._throttle, self._concurrency, self._breaker, self._send_next
-        )
+        self._attempts = Asker(queue, model, effort, self._throttle, self._concurrency, self._breaker, self._send_next)
         self._demand = Demand(0, 0)  # the last one set in the work queue
         self._workers = 0
         self._workers_group: TaskGroup

@@ -68,7 +68,7 @@ class BudgetMonitor:
 
     async def dollars(self) -> float:
         """Return what the run has cost so far."""
-        receipts, now = await self._store.windows.receipts_after(self._run.created_at), time.time()
+        receipts, now = await self._store.receipts.after(self._run.created_at), time.time()
         return used(receipts, 0.0, now, lambda receipt: receipt.run_id == self._run.id).dollars
 
     async def check(self) -> None:
@@ -79,7 +79,7 @@ class BudgetMonitor:
     async def _look(self) -> BudgetStanding:
         now = time.time()
         # a run may have been created before today, but no window that it has held can have ended before it was created
-        receipts = await self._store.windows.receipts_after(min(self._run.created_at, day_of(now)[0]))
+        receipts = await self._store.receipts.after(min(self._run.created_at, day_of(now)[0]))
         latest = standing(self._budgets, receipts, self._run.id, self._run.job, now, begun=self._run.created_at)
         if latest.whose is not None:
             self.standing = latest

@@ -37,7 +37,7 @@ class AnswerSource(Protocol):
 
 
 class Asking:
-    """The `ports.Ask` of one rollout."""
+    """The `Ask` of one rollout."""
 
     def __init__(self, answers: AnswerSource, rollout: OpenRollout) -> None:
         self._answers = answers

@@ -10,11 +10,11 @@ from orchestrator import exact_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from orchestrator.ports import Ask
+    from orchestrator.rollout import Ask
 
 
 class ToolConversation:
-    """The `ports.Conversation` of chats in OpenAI's format."""
+    """The `Conversation` of chats in OpenAI's format."""
 
     def __init__(
         self,

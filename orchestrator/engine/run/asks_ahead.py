@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.job import Job
     from orchestrator.store import Store
     from orchestrator.store.asks import Known
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 _TOGETHER = 64  # rollouts that are replayed at a time
 

@@ -145,7 +145,7 @@ async def _asked(run: Run, store: Store) -> dict[str, object]:
 
 
 async def _cost(run: Run, store: Store) -> dict[str, object] | None:
-    costs = bill_runs(await store.windows.receipts(run.created_at - _DAY), time.time())
+    costs = bill_runs(await store.receipts.since(run.created_at - _DAY), time.time())
     cost = costs.get(run.id)
     return None if cost is None else {"seconds": round(cost.seconds, 3), "dollars": cost.dollars}
 

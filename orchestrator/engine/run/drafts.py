@@ -11,7 +11,7 @@ from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.request import MissingColumn, drawn_by_chance
 from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -24,7 +24,7 @@ from orchestrator.engine.run.repeats import KEY, Repeats
 from orchestrator.engine.run.snapshot import Snapshot, made_anew
 from orchestrator.ports import WritesFiles
 from orchestrator.store.known_chunks import Unlike
-from orchestrator.store.snapshots import Chunk, NewItem, RepeatedId
+from orchestrator.store.row_classes import Chunk, NewItem, RepeatedId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.run.run_request import RunRequest
     from orchestrator.job import Job
     from orchestrator.store import Store
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 
 @dataclass(frozen=True, slots=True)

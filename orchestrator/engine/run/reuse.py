@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.asking.parse import Parse
     from orchestrator.store import Store
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 _LOOKED_AT = 1000  # rows after which a job that has answered none of them is no longer checked
 

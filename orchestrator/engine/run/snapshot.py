@@ -20,7 +20,7 @@ from orchestrator.engine.run.known_rows import Text, compared, hash_of, made_as
 from orchestrator.ports import ReadsTexts, SelectsColumns
 from orchestrator.store import Seen
 from orchestrator.store.known_chunks import KnownChunk, Unlike
-from orchestrator.store.snapshots import Chunk, NewItem
+from orchestrator.store.row_classes import Chunk, NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence

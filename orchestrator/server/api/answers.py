@@ -8,13 +8,13 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """An object in an answer. No field is left out."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Counts(Answer):
+class Counts(ResponseModel):
     """The number of items of a run by state."""
 
     total: int
@@ -23,7 +23,7 @@ class Counts(Answer):
     leased: int
 
 
-class Run(Answer):
+class Run(ResponseModel):
     """A run in a list. `rate`: items per second, while a process executes it."""
 
     run: int
@@ -40,14 +40,14 @@ class Run(Answer):
     error: str | None
 
 
-class Runs(Answer):
+class Runs(ResponseModel):
     """A page of runs, newest first. `next` is `before` of the next page; null on the last one."""
 
     runs: list[Run]
     next: int | None
 
 
-class Cause(Answer):
+class Cause(ResponseModel):
     """Discarded items that failed in the same way. `sample` is the id of one of them, for `like`."""
 
     kind: str
@@ -57,13 +57,13 @@ class Cause(Answer):
     sample: str
 
 
-class Failures(Answer):
+class Failures(ResponseModel):
     """Discarded items of a run, grouped by cause, the most frequent first."""
 
     failures: list[Cause]
 
 
-class Cost(Answer):
+class Cost(ResponseModel):
     """One line of a bill. `dollars` is null if a price is not known."""
 
     what: str
@@ -71,7 +71,7 @@ class Cost(Answer):
     dollars: float | None
 
 
-class AskTotal(Answer):
+class AskTotal(ResponseModel):
     """What a rollout has asked one endpoint; "" stands for calls of functions. `seconds`: of all requests together."""
 
     endpoint: str
@@ -83,7 +83,7 @@ class AskTotal(Answer):
     seconds: float
 
 
-class Status(Answer):
+class Status(ResponseModel):
     """A run as `orchestrator status --json` prints it, and what it has cost so far."""
 
     run: int
@@ -105,7 +105,7 @@ class Status(Answer):
     cost: Cost | None
 
 
-class Item(Answer):
+class Item(ResponseModel):
     """An item in a list."""
 
     id: str
@@ -117,14 +117,14 @@ class Item(Answer):
     notes: list[str]
 
 
-class Items(Answer):
+class Items(ResponseModel):
     """A page of items in input order. `next` is `after` of the next page; null on the last one."""
 
     items: list[Item]
     next: int | None
 
 
-class Attempt(Answer):
+class Attempt(ResponseModel):
     """One attempt. Failed ones also have `kind`, `status` and `message`."""
 
     number: int
@@ -133,7 +133,7 @@ class Attempt(Answer):
     at: float
 
 
-class Ask(Answer):
+class Ask(ResponseModel):
     """One ask of a rollout. `endpoint`: null for a call of a function. `outcome`: null if it is not settled yet."""
 
     number: int
@@ -151,7 +151,7 @@ class Ask(Answer):
     failures: list[dict[str, object]]
 
 
-class ItemDetail(Answer):
+class ItemDetail(ResponseModel):
     """One item with its request, every attempt, its answer, and what a rollout has asked for it."""
 
     id: str
@@ -165,7 +165,7 @@ class ItemDetail(Answer):
     asks: list[Ask]
 
 
-class Reading(Answer):
+class Reading(ResponseModel):
     """The counters of a process since it began the run, at a moment. `latency`: the median since the last one."""
 
     at: float
@@ -179,13 +179,13 @@ class Reading(Answer):
     latency: float | None
 
 
-class Readings(Answer):
+class Readings(ResponseModel):
     """Measurements of a run, oldest first."""
 
     readings: list[Reading]
 
 
-class Queued(Answer):
+class Queued(ResponseModel):
     """A run in the queue. `stands` says in words what it waits for."""
 
     id: int
@@ -204,14 +204,14 @@ class Queued(Answer):
     stands: str
 
 
-class Queue(Answer):
+class Queue(ResponseModel):
     """The runs being executed, then those that wait, in their order. `served`: whether a daemon is running."""
 
     served: bool
     queue: list[Queued]
 
 
-class Schedules(Answer):
+class Schedules(ResponseModel):
     """All schedules, each with what was decided about its last slot, and job files that could not be used."""
 
     served: bool
@@ -219,7 +219,7 @@ class Schedules(Answer):
     broken: list[dict[str, object]]
 
 
-class Window(Answer):
+class Window(ResponseModel):
     """The latest awake window of an endpoint. `billed_to` is null while it is open."""
 
     endpoint: str
@@ -238,7 +238,7 @@ class Window(Answer):
     is_debt: bool
 
 
-class Receipt(Answer):
+class Receipt(ResponseModel):
     """One use of an awake window by a run."""
 
     endpoint: str
@@ -257,14 +257,14 @@ class Receipt(Answer):
     billed_dollars: float | None
 
 
-class Debt(Answer):
+class Debt(ResponseModel):
     """A pause that is still owed."""
 
     endpoint: str
     opened_at: float
 
 
-class Endpoints(Answer):
+class Endpoints(ResponseModel):
     """How endpoints were left, what used them when, and pauses that are owed. No provider is called."""
 
     endpoints: list[Window]
@@ -272,14 +272,14 @@ class Endpoints(Answer):
     owed: list[Debt]
 
 
-class Costs(Answer):
+class Costs(ResponseModel):
     """A bill."""
 
     by: str
     costs: list[Cost]
 
 
-class Report(Answer):
+class Report(ResponseModel):
     """The report of a period or a run, as `orchestrator report --json` prints it (docs/report.md)."""
 
     since: float
@@ -288,7 +288,7 @@ class Report(Answer):
     runs: list[dict[str, object]]
 
 
-class Retried(Answer):
+class Retried(ResponseModel):
     """The queued run that asks `items` discarded items again. `served`: whether a daemon is running that takes it."""
 
     run: int
@@ -297,7 +297,7 @@ class Retried(Answer):
     served: bool
 
 
-class Submitted(Answer):
+class Submitted(ResponseModel):
     """The queued run. `new`: false if it was submitted with the same key before."""
 
     run: int
@@ -308,7 +308,7 @@ class Submitted(Answer):
     served: bool
 
 
-class Scheduled(Answer):
+class Scheduled(ResponseModel):
     """The schedule that was changed."""
 
     job: str
@@ -316,14 +316,14 @@ class Scheduled(Answer):
     next_slot: float | None
 
 
-class Error(Answer):
+class Error(ResponseModel):
     """Why a request failed."""
 
     message: str
     code: str
 
 
-class Failed(Answer):
+class Failed(ResponseModel):
     """The body of every failure."""
 
     error: Error

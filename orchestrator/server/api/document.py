@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from orchestrator.server.api.operations import Operation
-    from orchestrator.server.api.requests import Asked
+    from orchestrator.server.api.requests import RequestModel
 
 Schemas = Mapping[Any, Mapping[str, Any]]
 _ABOUT = (
@@ -99,7 +99,7 @@ def _in_path(name: str) -> dict[str, object]:
     return {"name": name, "in": "path", "required": True, "description": _PATHS[name], "schema": schema}
 
 
-def _in_query(asks: type[Asked]) -> list[dict[str, object]]:
+def _in_query(asks: type[RequestModel]) -> list[dict[str, object]]:
     """Return the parameters of a query, with the schemas of the model that checks them."""
     whole = asks.model_json_schema(ref_template="#/components/schemas/{model}")
     parameters = []

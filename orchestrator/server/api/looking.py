@@ -56,7 +56,7 @@ async def run(request: web.Request, _asked: Nothing) -> Json:
 
 async def _cost_of(found: Run, store: Store) -> Cost | None:
     """Return what the run has cost so far. An endpoint may have been woken before the run was made."""
-    receipts = await store.windows.receipts(found.created_at - _DAY)
+    receipts = await store.receipts.since(found.created_at - _DAY)
     return bill_runs(receipts, time.time()).get(found.id)
 
 
@@ -111,7 +111,7 @@ async def endpoints(request: web.Request, asked: EndpointsAsked) -> Json:
     begun = time.time() - asked.days * _DAY
     return {
         "endpoints": [asdict(one) | {"is_debt": one.is_debt} for one in await app.store.history.windows(begun)],
-        "receipts": [asdict(use) for use in await app.store.windows.receipts_after(begun)],
+        "receipts": [asdict(use) for use in await app.store.receipts.after(begun)],
         "owed": [{"endpoint": debt.endpoint, "opened_at": debt.since} for debt in await app.owed()],
     }
 
@@ -120,7 +120,7 @@ async def costs(request: web.Request, asked: CostsAsked) -> Json:
     """Add up what endpoints cost, by job, endpoint or day."""
     now = time.time()
     begun = 0.0 if asked.days is None else now - asked.days * _DAY
-    receipts = await context_of(request).app.store.windows.receipts(begun)
+    receipts = await context_of(request).app.store.receipts.since(begun)
     return costs_json(asked.by, bill(receipts, asked.by, now))
 
 

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 from orchestrator import exact_json
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.identity import Role
-from orchestrator.server.api.requests import Asked
+from orchestrator.server.api.requests import RequestModel
 from orchestrator.server.context import identity_of
 from orchestrator.server.failures import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from orchestrator.server.api.answers import Answer
+    from orchestrator.server.api.answers import ResponseModel
 
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=RequestModel)
 Method = Literal["GET", "POST"]
 
 
@@ -39,7 +39,7 @@ class Operation(Generic[A]):
     path: str
     handle: Callable[[web.Request, A], Awaitable[object]]
     asks: type[A]
-    answers: type[Answer]
+    answers: type[ResponseModel]
     needs: Role = Role.READ
     wrong: int = 400
 

@@ -15,17 +15,17 @@ Word = Annotated[str, Field(min_length=1, max_length=500)]  # a request's first 
 Moment = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """A query or a body."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Nothing(Asked):
+class Nothing(RequestModel):
     """Nothing more than the path."""
 
 
-class RunsAsked(Asked):
+class RunsAsked(RequestModel):
     """Which runs."""
 
     job: Annotated[Word | None, Field(description="Only runs of this job.")] = None
@@ -38,7 +38,7 @@ class RunsAsked(Asked):
     limit: Limit = 20
 
 
-class ItemsAsked(Asked):
+class ItemsAsked(RequestModel):
     """Which items of a run."""
 
     state: Annotated[ItemState | None, Field(description="Only items in this state.")] = None
@@ -50,13 +50,13 @@ class ItemsAsked(Asked):
     limit: Limit = 100
 
 
-class FailuresAsked(Asked):
+class FailuresAsked(RequestModel):
     """How many causes."""
 
     limit: Limit = 10
 
 
-class ReadingsAsked(Asked):
+class ReadingsAsked(RequestModel):
     """How many measurements of a run."""
 
     most: Annotated[int, Field(ge=2, le=4000, description="Of more, an even sample.")] = 500
@@ -65,20 +65,20 @@ class ReadingsAsked(Asked):
     ] = None
 
 
-class CostsAsked(Asked):
+class CostsAsked(RequestModel):
     """Which costs."""
 
     by: By = "job"
     days: Annotated[int | None, Field(ge=1, le=36_500, description="Only the last days.")] = None
 
 
-class EndpointsAsked(Asked):
+class EndpointsAsked(RequestModel):
     """How far back."""
 
     days: Annotated[int, Field(ge=1, le=36_500, description="Awake windows of the last days.")] = 1
 
 
-class ReportAsked(Asked):
+class ReportAsked(RequestModel):
     """A period, or a run."""
 
     since: Annotated[
@@ -89,19 +89,19 @@ class ReportAsked(Asked):
     ] = None
 
 
-class Tuning(Asked):
+class Tuning(RequestModel):
     """How many requests a run may have in flight."""
 
     concurrency: Annotated[int | None, Field(ge=1, lt=2**31, description="null: the policy's own value.")]
 
 
-class Priority(Asked):
+class Priority(RequestModel):
     """Which runs go first."""
 
     priority: Annotated[int, Field(ge=-(2**63), lt=2**63, description="Higher goes first; the default of runs is 0.")]
 
 
-class Retry(Asked):
+class Retry(RequestModel):
     """Which discarded items to ask again."""
 
     like: Annotated[
@@ -110,7 +110,7 @@ class Retry(Asked):
     ] = None
 
 
-class Submission(Asked):
+class Submission(RequestModel):
     """A run to queue: of a job file in a folder of `[serve] jobs`, or of a job as JSON (docs/job_spec.md)."""
 
     model_config = ConfigDict(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 import orjson
 
 from orchestrator import exact_json
-from orchestrator.domain.conversation import Call, Other, Picture, Text
+from orchestrator.domain.conversation import Other, Picture, Text, ToolCall
 from orchestrator.domain.phrases import megabytes
 from orchestrator.report.markup import Markup, joined, tag
 
@@ -44,7 +44,7 @@ def _part(part: Part) -> Markup:
             if len(url) > _LARGEST:
                 return tag("p", f"a picture of {megabytes(len(url))}, which is too large to show here", class_="soft")
             return tag("img", src=url, alt="picture in the request", loading="lazy", class_="picture")
-        case Call(name, arguments):
+        case ToolCall(name, arguments):
             return tag("div", tag("p", "calls ", tag("code", name)), json_block(_loaded(arguments)), class_="call")
         case Other(value):
             return json_block(value)

@@ -15,14 +15,14 @@ from orchestrator.domain.batching import Limits
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, RequestFailed, RunStopped
 from orchestrator.domain.run import Spec
 from orchestrator.engine.asking.breaker import BreakerTripped
-from orchestrator.engine.asking.concurrency import CANARY
+from orchestrator.engine.asking.concurrency import UNPROVEN_LIMIT
 from orchestrator.engine.asking.leased_items import open_work_queue
 from orchestrator.engine.asking.work_queue import Demand, RunContext
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.stop import Stop
 from orchestrator.engine.tasks import task_group
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.past import clock_at
 
@@ -164,7 +164,7 @@ async def test_an_answer_received_when_its_run_is_aborted_is_kept(store: Store, 
 
         def parse(answer: object) -> object:
             came.append(answer)
-            if len(came) == CANARY + 1:
+            if len(came) == UNPROVEN_LIMIT + 1:
                 group.cancel_scope.cancel()
             return answer
 

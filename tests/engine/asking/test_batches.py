@@ -21,7 +21,7 @@ from orchestrator.engine.stop import Stop
 from orchestrator.sinks import JsonlSink
 from orchestrator.sources import IterableSource
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.engine.scripted import QUICK, Scripted, job_of, outputs, run
 from tests.unguarded import UNGUARDED
 

@@ -48,7 +48,7 @@ async def test_the_debt_is_stored_and_the_guard_watches_before_anything_is_resum
     endpoint = Scripted(terms=TERMS)
 
     async def note() -> None:
-        (window,) = await store.windows.receipts()
+        (window,) = await store.receipts.since()
         order.append(f"resume, billed from {window.billed_from > 0}, {len(endpoint.calls)} calls")
 
     @asynccontextmanager
@@ -144,7 +144,7 @@ async def test_the_price_is_set_by_the_user_or_else_by_the_provider(
     report = await run(job_of(["a"], endpoint, tmp_path), store)
     (stay,) = report.session_costs
     assert stay.price_per_hour == price
-    assert [receipt.price_per_hour for receipt in await store.windows.receipts()] == [price]
+    assert [receipt.price_per_hour for receipt in await store.receipts.since()] == [price]
 
 
 async def test_runs_that_share_an_endpoint_request_its_price_once(store: Store) -> None:
@@ -242,11 +242,11 @@ async def test_runs_that_share_an_endpoint_wake_it_once_and_the_last_one_pauses_
     async with anyio.create_task_group() as group:
         group.start_soon(run, first, store)
         group.start_soon(run, second, store)
-        while len({receipt.job for receipt in await store.windows.receipts()}) < 2 or not endpoint.asked:
+        while len({receipt.job for receipt in await store.receipts.since()}) < 2 or not endpoint.asked:
             await anyio.sleep(0.01)
         met.set()
     assert endpoint.calls == ["resume", "pause"]
-    assert len({receipt.window_id for receipt in await store.windows.receipts()}) == 1
+    assert len({receipt.window_id for receipt in await store.receipts.since()}) == 1
 
 
 async def test_results_are_delivered_while_the_endpoint_stays_awake_for_the_next_run(
@@ -428,7 +428,7 @@ async def test_an_endpoint_gets_the_startup_time_that_it_announces_up_to_a_limit
     with pytest.raises(RunStopped, match="still loading"):
         await run(job, store)
     assert len(endpoint.asked) > 3
-    assert await store.windows.receipts() == []
+    assert await store.receipts.since() == []
 
 
 MOMENTS = {

@@ -14,7 +14,7 @@ from orchestrator.engine.awake.reaper import BEAT, LEASE, reap
 from orchestrator.engine.daemon import serve
 from orchestrator.engine.daemon.serve import Service
 from orchestrator.engine.stop import Stop
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.engine.scripted import Scripted, job_of, outputs, run
 from tests.past import clock_at
 

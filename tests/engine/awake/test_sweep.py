@@ -39,7 +39,7 @@ async def test_a_sweep_pays_every_debt_except_those_to_spare(store: Store) -> No
         ]
         assert [debt.endpoint for debt in await store.windows.debts()] == ["stuck", "spared"]
     assert [endpoints[name].calls for name in ("spared", "unowed", "paid")] == [[], [], ["pause"]]
-    assert {use.endpoint: use.closed_by for use in await store.windows.receipts()} == {
+    assert {use.endpoint: use.closed_by for use in await store.receipts.since()} == {
         "stuck": None,
         "spared": None,
         "unowed": "sweep",

@@ -19,7 +19,7 @@ from orchestrator.engine.batches.creation import cancel_batch, create_batch
 from orchestrator.engine.batches.ending import end_batch
 from orchestrator.engine.batches.files import receiving
 from orchestrator.store.items import Settlement
-from orchestrator.store.snapshots import NewItem
+from orchestrator.store.row_classes import NewItem
 from tests.faults.batch_scene import OWNER, ROUTE
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ async def test_a_run_goes_on_after_its_canary_in_the_same_awake_window(store: St
     report = await with_canary(job, store)
     assert report.counts.completed == 100
     assert endpoint.calls == ["resume", "pause"]
-    assert len({receipt.window_id for receipt in await store.windows.receipts()}) == 1
+    assert len({receipt.window_id for receipt in await store.receipts.since()}) == 1
 
 
 async def test_nothing_else_is_asked_while_the_canary_is(store: Store, tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ async def test_answers_are_charged_in_costs_and_report(store: Store, tmp_path: P
     texts = [f"text {number}" for number in range(20)]
     report = await run(job_of(texts, endpoint(), tmp_path), store)
     assert report.charges["scripted"].dollars == pytest.approx(20 * EACH)
-    (line,) = bill(await store.windows.receipts(), "job", time.time())
+    (line,) = bill(await store.receipts.since(), "job", time.time())
     assert (line.what, line.seconds) == ("scripted", 0.0)
     assert line.dollars == pytest.approx(20 * EACH)
-    (line,) = bill(await store.windows.receipts(), "endpoint", time.time())
+    (line,) = bill(await store.receipts.since(), "endpoint", time.time())
     assert line.what == "scripted"
     assert line.dollars == pytest.approx(20 * EACH)
     (shown,) = (await report_of(store, 1)).runs
@@ -54,7 +54,7 @@ async def test_only_answered_requests_are_charged(store: Store, tmp_path: Path) 
 async def test_charges_of_several_runs_add_up_by_day(store: Store, tmp_path: Path) -> None:
     for number in range(2):
         await run(job_of([f"{number} {text}" for text in range(10)], endpoint(), tmp_path), store)
-    receipts, now = await store.windows.receipts(), time.time()
+    receipts, now = await store.receipts.since(), time.time()
     assert len({receipt.window_id for receipt in receipts}) == 2
     assert used(receipts, day_of(now)[0], now, lambda _: True).dollars == pytest.approx(20 * EACH)
     assert used(receipts, now + 1, now + 2, lambda _: True).dollars == 0

@@ -51,7 +51,7 @@ async def planned(job: Job, store: Store) -> Estimate:
 
 async def billed(store: Store, run_id: int) -> float:
     """Seconds awake that a run is billed for."""
-    return bill_runs(await store.windows.receipts(), 1e18)[run_id].seconds
+    return bill_runs(await store.receipts.since(), 1e18)[run_id].seconds
 
 
 def with_texts(found: Sequence[str], folder: Path, endpoint: Scripted | None = None) -> Job:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.store import Store
-    from orchestrator.store.snapshots import NewItem
+    from orchestrator.store.row_classes import NewItem
 
 
 def items_of(rows: list[dict[str, object]], *, key: str | None = None, request: object = "{text}") -> list[NewItem]:

@@ -237,7 +237,7 @@ async def test_members_of_a_billed_endpoint_share_its_debt_window_and_budget(sto
     owed = list[bool]()
 
     async def look() -> None:
-        owed.extend(window.billed_from is not None for window in await store.windows.receipts())
+        owed.extend(window.billed_from is not None for window in await store.receipts.since())
 
     one.before_resume = other.before_resume = look
     policy = Policy(backoff=QUICK, concurrency=2, max_cost=0.5, grace=0.0)
@@ -245,7 +245,7 @@ async def test_members_of_a_billed_endpoint_share_its_debt_window_and_budget(sto
         await run(job(tmp_path, group, policy=policy), store)
     assert set(owed) == {True}  # recorded before the first member was resumed
     assert one.state is other.state is EndpointState.PAUSED
-    assert len(await store.windows.receipts()) == 1
+    assert len(await store.receipts.since()) == 1
     assert await store.windows.debts() == []
 
 

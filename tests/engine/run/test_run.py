@@ -250,13 +250,13 @@ async def test_until_the_first_success_only_a_few_requests_are_in_flight(store: 
     job = job_of([f"text {number}" for number in range(100)], endpoint, tmp_path, Policy(concurrency=32))
     async with anyio.create_task_group() as group:
         group.start_soon(run, job, store)
-        while endpoint.in_flight < concurrency.CANARY:
+        while endpoint.in_flight < concurrency.UNPROVEN_LIMIT:
             await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()
-        assert endpoint.most_in_flight == concurrency.CANARY
+        assert endpoint.most_in_flight == concurrency.UNPROVEN_LIMIT
         assert endpoint.gate is not None
         endpoint.gate.set()
-    assert endpoint.most_in_flight > concurrency.CANARY
+    assert endpoint.most_in_flight > concurrency.UNPROVEN_LIMIT
 
 
 async def test_without_a_success_only_a_few_requests_are_ever_in_flight(store: Store, tmp_path: Path) -> None:
@@ -264,8 +264,8 @@ async def test_without_a_success_only_a_few_requests_are_ever_in_flight(store: S
     job = job_of([f"poison {number}" for number in range(200)], endpoint, tmp_path, Policy(concurrency=32, breaker=20))
     with pytest.raises(breaker.BreakerTripped):
         await run(job, store)
-    assert endpoint.most_in_flight <= concurrency.CANARY
-    assert len(endpoint.asked) <= 20 + concurrency.CANARY
+    assert endpoint.most_in_flight <= concurrency.UNPROVEN_LIMIT
+    assert len(endpoint.asked) <= 20 + concurrency.UNPROVEN_LIMIT
 
 
 async def test_a_rate_limit_delays_all_requests_once_and_uses_no_other_budget(store: Store, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ async def test_a_server_that_accepts_shorter_lists_gets_them_from_then_on(store:
     report = await run(job_of([f"text {number}" for number in range(100)], endpoint, tmp_path), store)
     assert report.counts.completed == 100
     assert max(len(batch) for batch in endpoint.asked[-10:]) <= 5
-    assert len(endpoint.asked) <= 100 / 5 + 2 * concurrency.CANARY
+    assert len(endpoint.asked) <= 100 / 5 + 2 * concurrency.UNPROVEN_LIMIT
 
 
 async def test_too_many_discarded_items_stop_the_run(store: Store, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ async def test_the_rest_is_left_to_a_cheaper_fallback_and_the_report_says_so(sto
     assert main.calls == ["resume", "pause"]
     assert any("items left to the fallback: finishing there costs about $" in line for line in progress.proofs)
     assert "items left to the fallback" in cost_line((await report_of(store, 1)).runs[0])
-    costs = {cost.what: cost.dollars for cost in bill(await store.windows.receipts(), "endpoint", time.time())}
+    costs = {cost.what: cost.dollars for cost in bill(await store.receipts.since(), "endpoint", time.time())}
     assert costs["fallback"] == pytest.approx(0.1 * len(fallback.texts))
 
 
