@@ -46,6 +46,23 @@ async def test_a_poll_within_a_moment_reads_nothing_and_a_later_one_reads_again(
     assert await status(http, batch) == "cancelling"
 
 
+async def test_an_answer_that_many_polls_get_is_kept_for_longer(http: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(polls, "monotonic", lambda: now)
+    batch = await batch_of(http, "admin")
+    found = await http.app.store.batches.find(batch, None)
+    assert found is not None
+    for _ in range(11):
+        assert await status(http, batch) == "validating"
+    now = polls.KEPT
+    assert await status(http, batch) == "validating"  # read again
+    await http.app.store.batches.cancel(found.batch)
+    now += polls.KEPT_IF_MANY * 0.9
+    assert await status(http, batch) == "validating"
+    now += polls.KEPT_IF_MANY * 0.2
+    assert await status(http, batch) == "cancelling"
+
+
 async def test_what_this_server_changes_is_seen_by_the_next_poll(http: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polls, "KEPT", 3600.0)
     batch = await batch_of(http, "admin")
