@@ -192,6 +192,7 @@ class Settings:
     serve: Serve = Serve()
     server: Server = field(default_factory=Server)
     _named: Path | None = field(default=None, init=False, repr=False, compare=False)
+    _file: Path | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def served_models(self) -> Mapping[str, Sequence[str]]:
@@ -206,6 +207,18 @@ class Settings:
     def options(self) -> tuple[str, ...]:
         """The options with which another process reads the same file; none if it does so by itself."""
         return () if self._named is None else ("--config", str(self._named))
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return what changes when their file does; None while there is none. Blocking."""
+        try:
+            found = None if self._file is None else self._file.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+
+    def read_again(self) -> Settings:
+        """Return the settings that the file has now, for the same ledger. Blocking. Raises `UsageError`."""
+        return _with_file(Settings() if self._file is None else _read(self._file), self.db, self._named, self._file)
 
     @property
     def ledger(self) -> str:
@@ -241,11 +254,15 @@ def load_settings(config: Path | None, db: str | None, environment: Mapping[str,
     named = config or environment.get("ORCHESTRATOR_CONFIG")
     path = Path(named) if named else _of_this_user()
     settings = _read(path) if path is not None and (named or path.exists()) else Settings()
-    chosen = db or environment.get("ORCHESTRATOR_DB")
-    if chosen:
-        settings = dataclasses.replace(settings, db=chosen)
-    object.__setattr__(settings, "_named", None if config is None else config.absolute())  # `replace` leaves it out
-    return settings
+    chosen = db or environment.get("ORCHESTRATOR_DB") or settings.db
+    return _with_file(settings, chosen, None if config is None else config.absolute(), path and path.absolute())
+
+
+def _with_file(settings: Settings, db: str, named: Path | None, file: Path | None) -> Settings:
+    made = dataclasses.replace(settings, db=db)
+    object.__setattr__(made, "_named", named)  # `replace` leaves them out
+    object.__setattr__(made, "_file", file)
+    return made
 
 
 def settings_from(found: Mapping[str, object], folder: Path = Path()) -> Settings:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from orchestrator.app.endpoints.bench import Bench
+    from orchestrator.app.latest_settings import LatestSettings
     from orchestrator.app.request_file import RequestFile
     from orchestrator.config import Settings
     from orchestrator.domain.batch_dialects import Dialect
@@ -120,6 +121,13 @@ class App:
         self._logs = logs  # logs of the runs that are being executed
 
     @cached_property
+    def latest_settings(self) -> LatestSettings:
+        """What the file of the settings says now."""
+        from orchestrator.app.latest_settings import LatestSettings
+
+        return LatestSettings(self.settings, self._say)
+
+    @cached_property
     def _safety(self) -> Safety:
         from orchestrator.app.wiring import safety_of
 
@@ -198,7 +206,7 @@ class App:
             say=self._say,
             alive=alive,
             runs=runs or self.settings.serve.runs,
-            duties=duties_of(self.store, self.settings, self._say),
+            duties=duties_of(self.store, self.settings, self.latest_settings, self._say),
         )
         ready()
         await adopt_lost_debts(self.store)

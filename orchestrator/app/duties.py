@@ -15,6 +15,7 @@ from orchestrator.store.prune import retain_daily
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from orchestrator.app.latest_settings import LatestSettings
     from orchestrator.config import Settings
     from orchestrator.store import Store
 
@@ -25,7 +26,7 @@ _HOOKS_EVERY = 2.0  # the same for notifications that are owed
 _RETENTION_EVERY = 3600.0  # the same for old runs
 
 
-def duties_of(store: Store, settings: Settings, say: Callable[[str], None]) -> tuple[Duty, ...]:
+def duties_of(store: Store, settings: Settings, latest: LatestSettings, say: Callable[[str], None]) -> tuple[Duty, ...]:
     """Return what a daemon does now and then besides executing runs."""
     folders = JobFolders(settings.serve.jobs)
 
@@ -52,5 +53,5 @@ def duties_of(store: Store, settings: Settings, say: Callable[[str], None]) -> t
         Duty("hooks", _HOOKS_EVERY, notify),
         Duty("debts of lost ledgers", DEBTS, adopt),
         Duty("retention", _RETENTION_EVERY, retain),
-        *batch_duties(store, settings),
+        *batch_duties(store, latest),
     )

@@ -48,6 +48,10 @@ class LedgerError(OrchestratorError):
     """The ledger cannot be used: locked, full, corrupt, read-only, or newer than this program (exit code 2)."""
 
 
+class DamagedFile(LedgerError):
+    """The content of a stored file is not the one that was written."""
+
+
 class LedgerLocked(LedgerError):
     """Another process held the ledger's write lock for too long."""
 

@@ -11,7 +11,7 @@ from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.domain.errors import LedgerError
+from orchestrator.domain.errors import DamagedFile, LedgerError
 from orchestrator.store.private import made_by_others
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_MOST_CHECKED = 1000
 _PIECE = 1 << 20  # bytes that are copied at once
 _UNFINISHED = re.compile(r"\d+-[0-9a-f]{16}\.tmp")
 _CONTENT = re.compile("[0-9a-f]{64}")  # names of contents; whatever else is in the folder is not ours
@@ -69,10 +70,33 @@ class Blobs:
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
         self._folder = ledger.with_name(f"{ledger.name}.files")
+        self._checked: dict[str, tuple[int, int, int]] = {}  # what was seen of each content when it was whole
 
     def path(self, sha256: str) -> Path:
         """Return where the content with this hash is."""
         return self._folder / sha256
+
+    def check(self, sha256: str) -> None:
+        """Raise `DamagedFile` if the content with this hash is another one by now. One that is gone is not read."""
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as content:
+                found = os.fstat(content.fileno())
+                stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+                if self._checked.get(sha256) == stamp:
+                    return
+                if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
+                    raise DamagedFile(
+                        f"the stored file {path} is damaged: its content is not the one that was written. Restore it "
+                        "from a backup, or delete the file and send it again"
+                    )
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DamagedFile(f"the stored file {path} cannot be read: {error.strerror}") from error
+        if len(self._checked) >= _MOST_CHECKED:
+            self._checked.clear()
+        self._checked[sha256] = stamp
 
     @contextmanager
     def new(self) -> Iterator[NewBlob]:

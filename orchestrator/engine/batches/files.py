@@ -112,6 +112,7 @@ async def put_together(upload: Upload, part_ids: Sequence[str], md5: str | None,
         raise UsageError(f"upload {upload.id}: the parts have {size:,} bytes together, not {upload.bytes:,}")
     async with receiving(store) as incoming:
         for id_ in part_ids:
+            await to_thread.run_sync(store.files.blobs.check, parts[id_].sha256)
             await incoming.append(store.files.blobs.path(parts[id_].sha256))
         if md5 is not None and await incoming.md5() != md5.lower():
             raise UsageError(f"upload {upload.id}: the parts do not have the MD5 {md5} together")

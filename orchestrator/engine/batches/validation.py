@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from orchestrator.domain.batch import BatchStatus, orders_of
 from orchestrator.domain.batch_lines import BatchError, Validated
-from orchestrator.domain.errors import UsageError
+from orchestrator.domain.errors import DamagedFile, UsageError
 from orchestrator.domain.moment import deadline_at
 from orchestrator.engine.daemon.submit import Queueing, submit
 from orchestrator.engine.run.run_request import RunRequest
@@ -69,6 +71,10 @@ async def _checked(batch: Batch, validator: Validator, store: Store) -> Validate
             f"Cannot find file {batch.input_file_id}: it is deleted, has expired, or does not belong to {batch.owner}."
         )
         return Validated(0, None, (BatchError("invalid_request", message, "file_id"),))
+    try:
+        await to_thread.run_sync(store.files.blobs.check, batch.input_sha256)
+    except DamagedFile as error:
+        return Validated(0, None, (BatchError("server_error", str(error)),))
     return await validator.check(batch, store.files.blobs.path(batch.input_sha256))
 
 

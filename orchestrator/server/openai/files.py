@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import orjson
 from aiohttp import web
+from anyio import to_thread
 
 from orchestrator.domain.batch import BATCH_INPUT
 from orchestrator.engine.batches.files import receiving
@@ -85,6 +86,7 @@ async def delete_file(request: web.Request) -> web.Response:
 async def file_content(request: web.Request) -> web.StreamResponse:
     """Return a file's content, or the range of it that is asked for."""
     file = await _found(request)
+    await to_thread.run_sync(context_of(request).app.store.files.blobs.check, file.sha256)
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",

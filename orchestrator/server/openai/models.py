@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 async def list_models(request: web.Request) -> web.Response:
     """List all models of the settings, in their order."""
-    served = context_of(request).app.settings.served_models
+    served = (await context_of(request).app.latest_settings.now()).served_models
     return answer(page_object([model_object(model, names) for model, names in served.items()], more=False))
 
 
 async def retrieve_model(request: web.Request) -> web.Response:
     """Return one model, whose name may contain slashes."""
     model = request.match_info["model"]
-    names = context_of(request).app.settings.served_models.get(model)
+    names = (await context_of(request).app.latest_settings.now()).served_models.get(model)
     if names is None:
         why = f"The model '{model}' does not exist: no [endpoints.NAME] models in the settings of this server has it."
         raise Refused(404, why, code="model_not_found", param="model")

@@ -226,6 +226,18 @@ async def _part(http: Inside, upload: str, piece: bytes) -> str:
     return str(part["id"])
 
 
+async def test_a_damaged_content_is_not_given_as_what_was_stored(http: Inside) -> None:
+    id_ = (await sent(http))["id"]
+    blobs = http.app.store.files.blobs
+    (sha256,) = await to_thread.run_sync(blobs.contents)
+    async with http.client.get(f"/v1/files/{id_}/content") as response:
+        assert await response.read() == CONTENT
+    await to_thread.run_sync(blobs.path(sha256).write_bytes, CONTENT[:-1] + b"?")
+    async with http.client.get(f"/v1/files/{id_}/content") as response:
+        assert (response.status, response.headers["x-should-retry"]) == (500, "false")
+        assert "is damaged" in (await response.json())["error"]["message"]
+
+
 async def test_a_full_disk_is_one_line_leaves_nothing_and_is_not_tried_again(http: Inside, tmp_path: Path) -> None:
     await sent(http)
     before = await to_thread.run_sync(left, tmp_path)
