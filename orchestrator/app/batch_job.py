@@ -4,7 +4,7 @@ This module makes the `Job` of a batch: its endpoints are all whose `[endpoints.
 each with `OpenAIBatchWire`, which passes bodies through whole; an item is a line, and its id the `custom_id`.
 `app/batch_validation.py` reads a whole file as a stream, in a process of its own unless it is small, and
 `domain/batch_lines.py` decides what is wrong with a line. Whatever it accepts, `JsonlSource` reads as one item.
-`domain/batch_output.py` makes output and error lines, in which answers are the ledger's own JSON, and sums their
+`domain/batch_output.py` makes output and error lines, in which bodies are as their servers wrote them, and sums their
 usage. With `policy.keep_error_bodies`, the data plane puts the body of an error response into its failure, without
 secrets, and the ledger keeps it (`attempt.body`).
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,14 @@ class Answer:
 
     `tokens_in`, `tokens_out`: the tokens it used, if the server reports them. If a body carried several requests, each
     gets a share of the body's tokens; the shares add up to the reported number.
+    `text`: the value's JSON on one line as the server wrote it, if it is to be stored so: `1E5` stays `1E5`.
     """
 
     value: object
     tokens_in: int | None = None
     tokens_out: int | None = None
     notes: frozenset[str] = frozenset()
+    text: str | None = field(default=None, compare=False)
 
 
 def input_cut_to(tokens: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 from orchestrator.domain.answer import tokens_of
 from orchestrator.domain.batch import BatchUsage
+from orchestrator.domain.json_values import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +41,7 @@ def usage_in(answer: object) -> BatchUsage:
 
 def output_line(request_id: str, custom_id: str, answer: str) -> str:
     """Return the line of an answered request. `answer`: the body of the response, as JSON on one line."""
-    escaped = answer if answer.isascii() else answer.translate(_ENDS_OF_LINES)
-    return _line(request_id, custom_id, _response(request_id, _OK, escaped), "null")
+    return _line(request_id, custom_id, _response(request_id, _OK, answer), "null")
 
 
 def refused_line(
@@ -73,7 +73,8 @@ def _line(request_id: str, custom_id: str, response: str, error: str) -> str:
 
 
 def _response(request_id: str, status: int, body: str) -> str:
-    return f'{{"status_code": {status}, "request_id": "req_{request_id}", "body": {body}}}'
+    escaped = body if body.isascii() else body.translate(_ENDS_OF_LINES)
+    return f'{{"status_code": {status}, "request_id": "req_{request_id}", "body": {escaped}}}'
 
 
 def _inside(value: object, name: str) -> Mapping[str, object]:
@@ -85,7 +86,7 @@ def _as_object(body: str | None) -> str | None:
     """Return a server's body on one line if it is a JSON object; None if it is anything else."""
     try:
         value = json.loads(body or "", parse_constant=_no_number)
-        return json.dumps(value) if isinstance(value, dict) else None
+        return one_line(body or "") if isinstance(value, dict) else None
     except (ValueError, RecursionError):
         return None
 

@@ -1,4 +1,4 @@
-"""Values that JSON cannot represent as they are: 32-bit floats and lone surrogates."""
+"""Values that JSON cannot represent as they are: 32-bit floats and lone surrogates. JSON texts on one line."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def whole(value: object) -> object:
     if isinstance(value, dict):
         return {whole(key): whole(part) for key, part in value.items()}
     return list(map(whole, value)) if isinstance(value, list) else value
+
+
+def one_line(text: str) -> str:
+    """Return a valid JSON text on one line: its line breaks can only be between values, and become spaces."""
+    return text.replace("\r", " ").replace("\n", " ").strip()
 
 
 def _encodes(text: str) -> bool:

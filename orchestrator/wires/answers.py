@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.json_values import one_line
 from orchestrator.domain.json_values import whole as whole_text
 
 if TYPE_CHECKING:
@@ -42,9 +43,21 @@ def decoded(content: bytes, *, in_part: bool = False) -> object:
     NaN and Infinity are not JSON. `in_part`: the caller reads only part of the body, so an invalid number elsewhere
     does no harm; a `NoNumber` takes its place.
     """
+    return _decoded(content, in_part=in_part)[0]
+
+
+def decoded_with_text(content: bytes) -> tuple[object, str | None]:
+    """Return the body's JSON as `decoded` does, and the body itself on one line; None if it is not strict JSON."""
+    answer, strict = _decoded(content, in_part=False)
+    return answer, one_line(content.decode()) if strict else None
+
+
+def _decoded(content: bytes, *, in_part: bool) -> tuple[object, bool]:
+    strict = True
     try:
         answer: object = exact_json.loads(content)
     except ValueError as error:
+        strict = False
         answer, exact = _read_leniently(content)
         if not exact and not in_part:
             raise garbled(f"the answer is not JSON: {_head(content)}") from error
@@ -52,7 +65,7 @@ def decoded(content: bytes, *, in_part: bool = False) -> object:
         raise garbled(f"an error inside a 200: {_head(content)}")
     if content.count(b"[") + content.count(b"{") > _DEEPEST:  # otherwise it cannot be that deep
         _check_depth(answer, content)
-    return answer
+    return answer, strict
 
 
 def _read_leniently(content: bytes) -> tuple[object, bool]:

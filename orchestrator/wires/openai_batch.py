@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import exact_json
+from orchestrator.domain.answer import Answer, tokens_of
 from orchestrator.domain.batch_lines import ROUTES, Route
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, whole, with_usage
+from orchestrator.wires.answers import bad, decoded_with_text, garbled, shown, usage_of, whole
 from orchestrator.wires.routes import joined
 from orchestrator.wires.wire import Body
 
@@ -31,7 +32,7 @@ _UNFINISHED = ("failed", "cancelled", "in_progress", "queued")  # states of a re
 
 @dataclass(frozen=True, slots=True)
 class OpenAIBatchWire:
-    """A stored request is a whole body, which is sent unchanged; the answer is the whole body of the response.
+    """A stored request is a whole body, which is sent unchanged; the answer is the whole body, stored unchanged.
 
     `route`: where requests are sent, one of `ROUTES`. `model`: the model that the bodies name.
     Bodies may come from other people, so nothing in them refers to files of this machine.
@@ -68,7 +69,7 @@ class OpenAIBatchWire:
 
     def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the response's body. One that has not ended, or lacks what the route returns, is not an answer."""
-        answer = decoded(content)
+        answer, text = decoded_with_text(content)
         if not isinstance(answer, dict) or not isinstance(answer.get(_ANSWERS[self.route]), list):
             raise bad(f"no {_ANSWERS[self.route]} in the answer: {shown(answer)}")
         if self.route == "/v1/responses" and answer.get("status") in _UNFINISHED:
@@ -76,4 +77,5 @@ class OpenAIBatchWire:
         if self.route == "/v1/embeddings":
             whole(answer)  # a null among numbers was a NaN
         names = ("input_tokens", "output_tokens") if self.route == "/v1/responses" else ()
-        return with_usage([answer], *usage_of(answer, *names))
+        tokens_in, tokens_out = usage_of(answer, *names)
+        return [Answer(answer, tokens_of(tokens_in), tokens_of(tokens_out), text=text)]

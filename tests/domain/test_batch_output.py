@@ -46,6 +46,13 @@ def test_a_refused_request_has_the_status_and_the_body_of_the_server() -> None:
     assert found["response"] == {"status_code": 400, "request_id": "req_1", "body": json.loads(body)}
 
 
+def test_the_body_of_a_refusal_is_as_its_server_wrote_it() -> None:
+    body = '{"error": {"n": 1E5,\n "n": 2.50, "said": "é\u2028"}}'
+    line = refused_line("1", "a", **FAILED | {"body": body})
+    assert '"body": {"error": {"n": 1E5,  "n": 2.50, "said": "é\\u2028"}}}' in line
+    assert len(line.splitlines()) == 1
+
+
 @pytest.mark.parametrize("body", ["<html>no", '["no"]', '{"error": {"mess', '{"a": NaN}', "[" * 100_000])
 def test_a_body_that_is_no_object_becomes_the_message_of_one(body: str) -> None:
     found = read(refused_line("1", "a", **FAILED | {"body": body, "status": 502}))

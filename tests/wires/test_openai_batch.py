@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from orchestrator.domain.answer import Answer
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import File
 from orchestrator.wires import OpenAIBatchWire
@@ -57,7 +58,27 @@ def test_what_is_no_answer_of_its_route_is_a_failure(route: Route, answer: objec
 
 def test_an_incomplete_response_is_an_answer_as_its_server_said_it() -> None:
     answer: dict[str, Any] = {"status": "incomplete", "output": [], "error": None, "usage": None}
-    assert OpenAIBatchWire("/v1/responses", "m").unpack(orjson.dumps(answer), 1) == [answer]
+    assert OpenAIBatchWire("/v1/responses", "m").unpack(orjson.dumps(answer), 1) == [Answer(answer)]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            b' {"choices": [1E5,\r\n  -0.0], "choices": [100000.0] }\n',
+            '{"choices": [1E5,    -0.0], "choices": [100000.0] }',
+        ),
+        (
+            '{"choices":["é\u2028"],"n":123456789012345678901}'.encode(),
+            '{"choices":["é\u2028"],"n":123456789012345678901}',
+        ),
+        (b'{"choices": ["\\ud800"]}', None),
+    ],
+)
+def test_the_text_of_an_answer_is_the_servers_unless_strict_readers_refuse_it(content: bytes, text: str | None) -> None:
+    (answer,) = CHAT.unpack(content, 1)
+    assert isinstance(answer, Answer)
+    assert answer.text == text
 
 
 def test_an_unknown_route_is_refused() -> None:

@@ -239,17 +239,18 @@ class Asker:
     def _outcome(self, item: Item, answer: object, jitter: float) -> Outcome:
         if isinstance(answer, RequestFailed):
             return self.judge(item, answer, jitter)
-        tokens_in = tokens_out = None
+        tokens_in = tokens_out = text = None
         notes: frozenset[str] = frozenset()
         if isinstance(answer, Answer):
             tokens_in, tokens_out, notes = tokens_of(answer.tokens_in), tokens_of(answer.tokens_out), answer.notes
             self._throttle.spent((tokens_in or 0) + (tokens_out or 0))
+            text = answer.text
             answer = answer.value
         if isinstance(answer, str) and not answer.strip():
             notes |= {Note.EMPTY}
         parse = self._queue.work.parse
         try:
-            as_json = stored(answer)
+            as_json = stored(answer, text)
         except RequestFailed as failure:
             return self.judge(item, failure, jitter)
         if parse is None:

@@ -27,12 +27,16 @@ def parsed(parse: Parse, answer: object) -> str:
         raise RequestFailed(FailureKind.PARSE, described(error, bare=ValueError)) from error
 
 
-def stored(answer: object) -> str:
-    """Return an answer as JSON, as the ledger keeps it. Raises `RequestFailed` if JSON cannot represent it."""
+def stored(answer: object, text: str | None = None) -> str:
+    """Return an answer as JSON, as the ledger keeps it. Raises `RequestFailed` if JSON cannot represent it.
+
+    `text`: its JSON as the server wrote it, which is kept unchanged.
+    """
     try:
-        return written(answer)
+        made = written(answer)
     except TypeError as error:
         raise RequestFailed(FailureKind.BAD_ANSWER, f"the answer cannot be stored as JSON: {error}") from error
+    return made if text is None else text
 
 
 def written(value: object) -> str:

@@ -31,6 +31,12 @@ def test_a_value_nested_too_deep_fails_and_is_not_stored(depth: int) -> None:
     assert raised.value.kind is FailureKind.PARSE
 
 
+def test_the_text_of_an_answer_is_stored_as_its_server_wrote_it() -> None:
+    assert stored({"a": 100000.0}, '{"a": 1E5,  "a": 1.0}') == '{"a": 1E5,  "a": 1.0}'
+    with pytest.raises(RequestFailed, match="cannot be stored"):
+        stored(nested(250), "[" * 250 + "]" * 250)
+
+
 class Unsayable(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
