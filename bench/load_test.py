@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,25 +32,20 @@ PERCENTS = (50, 90, 95, 99)
 COMMAND = [sys.executable, "-P", "-m", "orchestrator"]
 
 
-def bench(ledger: Path, server: LoadServer, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a load test."""
+def bench(ledger: Path, server: LoadServer, *arguments: str) -> dict[str, Any]:
+    """Run a load test; return what it has printed."""
     command = [*COMMAND, "--db", str(ledger), "endpoints", "bench", server.url, "--json", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
-
-
-def ended(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Return what a load test has printed."""
-    out, _ = process.communicate()
+    process = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if process.returncode:
-        sys.exit(f"the load test ended with {process.returncode}: {out.decode()}")
-    found: dict[str, Any] = json.loads(out)
+        sys.exit(f"the load test ended with {process.returncode}: {process.stdout.decode()}")
+    found: dict[str, Any] = json.loads(process.stdout)
     return found
 
 
 def compare(ledger: Path, server: LoadServer, name: str, seconds: float, arguments: Sequence[str]) -> None:
     """Print a row: the percentiles of a load test beside those of the server."""
     server.taken()
-    found = ended(bench(ledger, server, "--for", f"{seconds:g}s", *arguments))
+    found = bench(ledger, server, "--for", f"{seconds:g}s", *arguments)
     taken, figures = server.taken(), found["figures"]
     if abs(len(taken) - figures["answered"]) > 1:  # the first request is sent apart
         sys.exit(f"the server has answered {len(taken)} requests, and the load test counts {figures['answered']}")
@@ -62,17 +56,15 @@ def compare(ledger: Path, server: LoadServer, name: str, seconds: float, argumen
     client = figures["client"]
     limit = "  " + client["limit"] if client["limit"] else ""
     reached = f"{figures['requests_per_second']:8,.0f}"
-    print(f"{name:<12} {reached}   {sending}   {arrival}   {client['cpu']:5.2f}{limit}", flush=True)
+    each = 1e6 * client["cpu"] * figures["seconds"] / figures["answered"]
+    print(f"{name:<12} {reached}   {sending}   {arrival}   {client['cpu']:5.2f}  {each:6.0f}{limit}", flush=True)
 
 
 def stall(ledger: Path, server: LoadServer, name: str, arguments: Sequence[str]) -> None:
     """Print a row: the percentiles of a load test during which the server stalls."""
     server.taken()
-    process, answered = bench(ledger, server, "--for", "10s", *arguments), 0
-    while (answered := answered + len(server.taken())) < 10:
-        time.sleep(0.1)
-    server.stall(2.0)
-    figures = ended(process)["figures"]
+    server.stall(2.0, after=10)
+    figures = bench(ledger, server, "--for", "10s", *arguments)["figures"]
     cells = "  ".join(f"{figures['from_arrival'][f'p{one}']:6.2f}" for one in PERCENTS)
     print(f"{name:<12} {figures['answered']:8,}   {cells}   {figures['from_arrival']['longest']:6.2f}", flush=True)
 
@@ -88,7 +80,7 @@ def main() -> None:
         ledger = Path(folder) / "ledger.db"
         heads = "  ".join(f"{f'p{one} %':>6}" for one in PERCENTS)
         print(f"{'':<12} {'req/s':>8}   {'from sending':<30}   {'from arrival':<30}")
-        print(f"{'':<12} {'':>8}   {heads}   {heads}   cores")
+        print(f"{'':<12} {'':>8}   {heads}   {heads}   cores  us each")
         for rate in asked.rates:
             compare(ledger, server, f"open {rate}", asked.seconds, ["--rate", str(rate)])
             in_flight = max(1, round(rate * MEAN))

@@ -5,7 +5,7 @@ request waits for a time drawn from a log-normal distribution. `python -m tests.
 its port. With SLOTS above 0, so many requests are worked on at once and the others wait, as in a real model server.
 
 GET /taken: the seconds of all answers so far, as little-endian doubles, from the request's last byte to the answer's
-first; then they are forgotten. POST /stall/SECONDS: for so long nothing is answered.
+first; then they are forgotten. POST /stall/SECONDS/AFTER: after so many more answers, nothing is answered for so long.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import array
 import asyncio
 import http.client
 import random
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n[{"generated_text":"fine"}]'
 
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
 
 class LoadServer:
     """The server as a test sees it."""
@@ -43,9 +46,9 @@ class LoadServer:
         found.frombytes(self._call("GET", "/taken"))
         return sorted(found)
 
-    def stall(self, seconds: float) -> None:
-        """Answer nothing for so long."""
-        self._call("POST", f"/stall/{seconds}")
+    def stall(self, seconds: float, after: int) -> None:
+        """After so many more answers, answer nothing for so long."""
+        self._call("POST", f"/stall/{seconds}/{after}")
 
     def _call(self, method: str, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
@@ -86,6 +89,8 @@ class _Model:
         self.busy = 0
         self.waiting = deque[tuple[asyncio.Transport, float]]()
         self.taken = array.array("d")
+        self.stall = 0.0
+        self.until_stall = -1  # answers
         self.stalled_until = 0.0
         self.random = random.Random(1)
         self.loop = asyncio.get_running_loop()
@@ -105,6 +110,9 @@ class _Model:
         transport.write(_ANSWER)
         self.taken.append(time.monotonic() - arrived)
         self.busy -= 1
+        self.until_stall -= 1
+        if self.until_stall == 0:
+            self.stalled_until = time.monotonic() + self.stall
         if self.waiting:
             self.accept(*self.waiting.popleft())
 
@@ -112,7 +120,8 @@ class _Model:
         if path == b"/taken":
             found, self.taken = self.taken.tobytes(), array.array("d")
             return found
-        self.stalled_until = time.monotonic() + float(path.removeprefix(b"/stall/"))
+        _, _, seconds, after = path.split(b"/")
+        self.stall, self.until_stall = float(seconds), int(after)
         return b""
 
 
@@ -130,7 +139,7 @@ class _Connection(asyncio.Protocol):
         head, end, rest = self._read.partition(b"\r\n\r\n")
         if not end:
             return
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0)
+        length = int(found[1]) if (found := _LENGTH.search(head)) is not None else 0
         if len(rest) < length:
             return
         self._read = rest[length:]

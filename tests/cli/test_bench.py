@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands import rows
+from tests.commands import rows, until
 from tests.endpoints.test_local_server import PROGRAM
 from tests.load_server import LoadServer, load_server, percentile
 
@@ -162,6 +162,20 @@ def test_an_endpoint_that_charges_for_answers_is_asked_for_no_more_than_the_load
     assert (ended.code, ended.json["ended"]) == (4, "its answers have cost $2.00, of $2.00")
     assert 2.0 <= ended.json["cost"] <= 3.0  # what was in flight may have been answered
     assert workplace.run("costs", "--json", env=env).json["costs"][0]["dollars"] == ended.json["cost"]
+
+
+def test_charges_are_in_the_ledger_while_it_goes_on(workplace: Workplace, server: InferenceServer) -> None:
+    config = workplace.folder / "config.toml"
+    config.write_text(f'[endpoints.paid]\nkind = "http"\nurl = "{server.url}"\nprice_per_request = 0.25\n')
+    workplace.make_ledger()
+    with workplace.start(
+        "endpoints", "bench", "paid", "--for", "1h", env={"ORCHESTRATOR_CONFIG": str(config)}
+    ) as running:
+        until(lambda: workplace.query("SELECT 1 FROM charge") != [])
+        running.kill()
+    ((job, requests, dollars),) = workplace.query("SELECT job, requests, dollars FROM charge")
+    assert (job, dollars) == ("(bench)", requests / 4)
+    assert 0 < requests <= server.stats().requests
 
 
 def test_tokens_are_counted_if_the_server_reports_them(workplace: Workplace, server: InferenceServer) -> None:

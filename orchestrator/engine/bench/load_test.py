@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from orchestrator import descriptors
 from orchestrator.domain.budget import NO_LIMIT, Budget, Budgets
+from orchestrator.domain.charges import Charge
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import AskedToStop, BudgetSpent, EndpointFailed
 from orchestrator.domain.events import DebtSwept, SessionBegan, SessionEnded
@@ -23,7 +24,7 @@ from orchestrator.domain.load_tally import LoadCourse, LoadTally
 from orchestrator.domain.percentiles import PercentileHistogram
 from orchestrator.domain.urls import shown as shown_identity
 from orchestrator.engine.awake.awake import awake
-from orchestrator.engine.awake.budget_monitor import BudgetMonitor, Payer
+from orchestrator.engine.awake.budget_monitor import LOOK, BudgetMonitor, Payer
 from orchestrator.engine.awake.reaper import kept_alive, registered
 from orchestrator.engine.awake.sweep import sweep
 from orchestrator.engine.awake.tenant import Tenant
@@ -37,7 +38,7 @@ from orchestrator.store.runs import Tuned
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orchestrator.domain.charges import Charge, UsePrice
+    from orchestrator.domain.charges import UsePrice
     from orchestrator.domain.engine_metrics import EngineSample
     from orchestrator.domain.load import Load, Objective
     from orchestrator.domain.policy import Policy
@@ -150,14 +151,35 @@ async def _in_session(
             models = await _connected(opened, stack, asked, tenant, stop)
             price = endpoint.use_price if isinstance(endpoint, PricedByUse) else None
             measurement = _Measurement(asked, endpoint.name, models, stop, shown, price)
-            try:
+            async with task_group() as watchers:
+                watchers.start_soon(_record_charges, measurement, endpoint.name, tenant.store)
                 found = await measurement.run()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await tenant.store.charges.add_to_command(JOB, endpoint.name, measurement.charged)
+                watchers.cancel_scope.cancel()
         return found, opened
     finally:
         progress.emit(SessionEnded(endpoint.name, None if opened is None else opened.proof))
+
+
+async def _record_charges(measurement: _Measurement, name: str, store: Store) -> None:
+    """Add what answers cost to the ledger: every few seconds, so that little is lost with the process, and at the end.
+
+    The budgets are checked by what the ledger has.
+    """
+    recorded = Charge()
+
+    async def record() -> None:
+        nonlocal recorded
+        charged = measurement.charged
+        with anyio.CancelScope(shield=True):
+            await store.charges.add_to_command(JOB, name, charged - recorded)
+            recorded = charged
+
+    try:
+        while True:
+            await anyio.sleep(LOOK)
+            await record()
+    finally:
+        await record()
 
 
 def _not_begun(monitor: BudgetMonitor | None) -> AskedToStop | BudgetSpent:

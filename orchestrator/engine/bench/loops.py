@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import lowlevel
 
 from orchestrator.domain.load import STEPS, arrivals, most_in_flight
 from orchestrator.engine.tasks import task_group
@@ -14,10 +16,13 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from anyio.abc import TaskGroup
+
     from orchestrator.domain.load import OpenLoop
     from orchestrator.engine.bench.sender import Sender
     from orchestrator.engine.stop import Stop
 
+_EARLY = 0.0005  # seconds: timers of the event loop have milliseconds, so half of one is as near as they come
 _SEED = 20  # the arrivals of two load tests at the same rate are the same
 
 
@@ -31,28 +36,72 @@ async def open_loop(sender: Sender, loop: OpenLoop, seconds: float, room: int | 
     tally, course = sender.tally, sender.course
     with anyio.CancelScope() as scope:
         async with task_group() as requests:
+            tasks = _Tasks(sender, requests)
             with stop.while_running():
+                now = begun
                 for after in arrivals(loop, seconds, Random(_SEED)):
                     planned = begun + after
-                    await anyio.sleep(max(0.0, planned - time.monotonic()))
+                    while planned > now + _EARLY:  # else it is due: what is due at once is sent without a look between
+                        await anyio.sleep(max(0.0, planned - time.monotonic()))
+                        now = time.monotonic()
                     tally.planned += 1
                     course.at(planned).planned += 1
-                    if sender.in_flight >= most and not await _has_place(sender, most, begun + seconds):
+                    if tasks.busy >= most and not await tasks.have_place(most, begun + seconds):
                         tally.leave_unsent(planned, time.monotonic())
                         continue
-                    requests.start_soon(sender.send, planned)
+                    tasks.send(planned)
                 await anyio.sleep(max(0.0, begun + seconds - time.monotonic()))
             tally.close(time.monotonic(), sender.in_flight)
+            tasks.end()
             scope.deadline = anyio.current_time() + grace
 
 
-async def _has_place(sender: Sender, most: int, until: float) -> bool:
-    """Wait for a place in flight; return whether there was one before the end."""
-    sender.tally.held_back += 1
-    while sender.in_flight >= most and (left := until - time.monotonic()) > 0:
-        with anyio.move_on_after(left):
-            await sender.freed()
-    return sender.in_flight < most and time.monotonic() < until
+class _Tasks:
+    """Tasks that send one request after another, so that an arrival needs a new one only if all are busy."""
+
+    def __init__(self, sender: Sender, group: TaskGroup) -> None:
+        self._sender = sender
+        self._group = group
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[asyncio.Future[float | None]] = []
+        self._ended = False
+        self._waiting = 0  # arrivals whose task has not yet run
+
+    @property
+    def busy(self) -> int:
+        """The number of requests in flight, or about to be."""
+        return self._sender.in_flight + self._waiting
+
+    async def have_place(self, most: int, until: float) -> bool:
+        """Wait until fewer than `most` are busy; return whether that was before the end."""
+        self._sender.tally.held_back += 1
+        while self.busy >= most and (left := until - time.monotonic()) > 0:
+            with anyio.move_on_after(left):
+                await self._sender.freed()
+        return self.busy < most and time.monotonic() < until
+
+    def send(self, planned: float) -> None:
+        """Send a request as soon as the event loop is free."""
+        self._waiting += 1
+        if self._idle:
+            self._idle.pop().set_result(planned)
+        else:
+            self._group.start_soon(self._run, planned)
+
+    def end(self) -> None:
+        """End every task once it has its answer."""
+        self._ended = True
+        for idle in self._idle:
+            idle.set_result(None)
+
+    async def _run(self, planned: float | None) -> None:
+        while planned is not None:
+            self._waiting -= 1
+            await self._sender.send(planned)
+            if self._ended:
+                return
+            self._idle.append(idle := self._loop.create_future())
+            planned = await idle
 
 
 class ClosedLoops:
@@ -84,9 +133,11 @@ class ClosedLoops:
         while self._there <= self._wanted:
             self._sender.tally.planned += 1
             self._sender.course.at(time.monotonic()).planned += 1
-            wait = await self._sender.send()
-            with self._stop.while_running():
-                await anyio.sleep(wait)
+            if (wait := await self._sender.send()) > 0:
+                with self._stop.while_running():
+                    await anyio.sleep(wait)
+            else:
+                await lowlevel.checkpoint()  # a request that fails at once leaves the event loop to others
         self._there -= 1
 
 

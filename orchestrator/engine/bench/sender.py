@@ -25,7 +25,7 @@ from orchestrator.domain.load_tally import LoadCourse, LoadTally, Sent
 from orchestrator.domain.phrases import money
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.domain.charges import UsePrice
     from orchestrator.ports import DataPlane
@@ -57,9 +57,10 @@ class Sender:
         self._breaker = breaker
         self._price = price
         self._most = most
-        self._in_flight = [0] * len(models)
+        self._at_each = [0] * len(models)  # requests in flight
+        self.in_flight = 0
         self._in_a_row = 0
-        self._freed = anyio.Event()
+        self._freed: anyio.Event | None = None  # of whoever waits for a place
         self.charged = Charge()
         self.given_up: str | None = None
         self.gave_up = anyio.Event()
@@ -71,13 +72,9 @@ class Sender:
         """Count what happens from now on in this tally."""
         self.tally, self.no_room = tally, 0
 
-    @property
-    def in_flight(self) -> int:
-        """The number of requests in flight."""
-        return sum(self._in_flight)
-
     async def freed(self) -> None:
         """Return when a request has ended."""
+        self._freed = self._freed or anyio.Event()
         await self._freed.wait()
 
     async def prove(self) -> float:
@@ -108,7 +105,7 @@ class Sender:
 
         `planned`: when it should have been sent, on the monotonic clock.
         """
-        number = min(range(len(self._models)), key=self._in_flight.__getitem__)
+        number = self._at_each.index(min(self._at_each))
         batch, now = list(islice(self._requests, self.size)), time.monotonic()
         sent = Sent(now if planned is None else min(planned, now), now)
         self._move(number, 1, now)
@@ -120,12 +117,14 @@ class Sender:
             raise
         finally:
             self._move(number, -1, time.monotonic())
-            freed, self._freed = self._freed, anyio.Event()
-            freed.set()
+            if self._freed is not None:
+                self._freed.set()
+                self._freed = None
 
     def _move(self, number: int, by: int, now: float) -> None:
         self.tally.weigh(now, self.in_flight)
-        self._in_flight[number] += by
+        self._at_each[number] += by
+        self.in_flight += by
         part = self.course.at(now)
         part.in_flight = max(part.in_flight, self.in_flight)
 
@@ -159,17 +158,15 @@ class Sender:
             failure = next(answer for answer in answers if isinstance(answer, RequestFailed))
             self._failed(sent, failure.kind, failure.status, str(failure))
             return
-        now = time.monotonic()
-        tokens = [(tokens_of(one.tokens_in), tokens_of(one.tokens_out)) for one in good if isinstance(one, Answer)]
-        known_in = [tokens_in for tokens_in, _ in tokens if tokens_in is not None]
-        known_out = [tokens_out for _, tokens_out in tokens if tokens_out is not None]
-        counted = (sum(known_in) if known_in else None, sum(known_out) if known_out else None)
+        now, counted = time.monotonic(), [answer for answer in good if isinstance(answer, Answer)]
+        tokens_in = _total(tokens_of(answer.tokens_in) for answer in counted)
+        tokens_out = _total(tokens_of(answer.tokens_out) for answer in counted)
         self._in_a_row = 0
-        self.tally.answer(sent, now, len(good), counted)
+        self.tally.answer(sent, now, len(good), (tokens_in, tokens_out))
         part = self.course.at(now)
         part.answered += 1
         part.items += len(good)
-        part.tokens += sum(known_in) + sum(known_out)
+        part.tokens += (tokens_in or 0) + (tokens_out or 0)
         self.course.at(sent.planned).latency.add(now - sent.planned)
 
     def _failed(self, sent: Sent, kind: str, status: int | None, message: str) -> None:
@@ -195,3 +192,9 @@ class Sender:
         if self.given_up is None:
             self.given_up = why
             self.gave_up.set()
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of what is known; None if nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
