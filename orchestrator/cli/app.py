@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator.cli.global_options import Globals
 from orchestrator.cli.on_call import add_on_call
@@ -17,8 +18,28 @@ from orchestrator.domain.exit_code import EXIT_CODES
 from orchestrator.domain.phrases import EVENTS
 from orchestrator.version import __version__
 
+if TYPE_CHECKING:
+    from typer._click.core import Context
+
+
+class Commands(TyperGroup):
+    """All commands. One that cannot show what it has read from a damaged ledger says so in one line."""
+
+    def invoke(self, ctx: Context) -> object:
+        """Parse the global options, and execute the command."""
+        try:
+            return super().invoke(ctx)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            from orchestrator.cli.command import fail_if_expected
+
+            if isinstance(ctx.obj, Globals):
+                fail_if_expected(error, ctx.obj)
+            raise
+
+
 app = typer.Typer(
     name="orchestrator",
+    cls=Commands,
     help="Run a dataset through a model that costs money while it is awake: "
     "wake it, ask it everything, keep every answer, put it back to sleep.",
     epilog="Exit codes: " + " · ".join(f"{code.value} {meaning}" for code, meaning in EXIT_CODES.items()),

@@ -85,15 +85,20 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
     except KeyboardInterrupt:
         fail(Interrupted("interrupted" if follows else "interrupted; run the same command again"), json=json)
     except Exception as error:
-        if isinstance(error, UsageError):  # the settings, which name the ledger, may be what is wrong
-            expected: OrchestratorError | None = error
-        else:
-            from orchestrator.app import explained
-            from orchestrator.store.database import ledger_path
+        fail_if_expected(error, options, json=json)
+        raise
 
-            expected = explained(error, ledger_path(options.settings().ledger))
-        if expected is None:
-            raise
+
+def fail_if_expected(error: Exception, options: Globals, *, json: bool = False) -> None:
+    """End the process with one line and an exit code if the user can mend this, for example a damaged ledger."""
+    if isinstance(error, UsageError):  # the settings, which name the ledger, may be what is wrong
+        expected: OrchestratorError | None = error
+    else:
+        from orchestrator.app import explained
+        from orchestrator.store.database import ledger_path
+
+        expected = explained(error, ledger_path(options.settings().ledger))
+    if expected is not None:
         if options.verbose:
             show_traceback(error)
         fail(expected, json=json)

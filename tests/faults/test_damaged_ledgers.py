@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +43,22 @@ def noise(content: bytes) -> bytes:
     return content[:100] + random.Random(1).randbytes(len(content) - 100)
 
 
+def swapped(content: bytes, *tables: str) -> bytes:
+    """Return the ledger with the first pages of two tables exchanged."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content[:18] + b"\1\1" + content[20:])  # one in memory has no write-ahead log
+        find = "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = ?"
+        (one,), (other,) = (connection.execute(find, [table]).fetchone() for table in tables)
+    return _swapped(content, one, other)
+
+
+def _swapped(content: bytes, one: int, other: int) -> bytes:
+    page = int.from_bytes(content[16:18], "big")
+    pages = [content[at : at + page] for at in range(0, len(content), page)]
+    pages[one - 1], pages[other - 1] = pages[other - 1], pages[one - 1]
+    return b"".join(pages)
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "the schema is no text": lambda content: other_text(content, b"CREATE TABLE item", b"CREATE TABLE \xff\xfeem"),
     "values are no text": lambda content: other_text(content, b'{"said":', b'{"\xff\xfeid":'),
@@ -49,6 +67,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "the end is missing": lambda content: content[: len(content) // 2],
     "pages are empty": lambda content: content[:16384] + bytes(8192 * 6) + content[8192 * 8 :],
     "everything but the header is noise": noise,
+    "its report cannot be shown": lambda content: swapped(content, "awake_window", "item"),
     "it is of a newer program": lambda content: other_text(content, HEAD.encode(), b"9999"),
     "it is something else": lambda content: b"\x89PNG" + content[4:],
 }
@@ -66,11 +85,7 @@ def at_random(content: bytes, seed: int) -> bytes:
             first = rng.randrange(len(content) // page) * page
             changed[first : first + page] = bytes(page)
         case 2:
-            one, other = (rng.randrange(1, len(content) // page) * page for _ in range(2))
-            changed[one : one + page], changed[other : other + page] = (
-                changed[other : other + page],
-                changed[one : one + page],
-            )
+            return _swapped(content, *(rng.randrange(1, len(content) // page) + 1 for _ in range(2)))
         case 3:
             del changed[rng.randrange(100, len(changed)) :]
     return bytes(changed)
@@ -98,7 +113,7 @@ def codes_of(ledger: Path, content: bytes) -> set[int]:
             left.unlink() if left.is_file() else None
         ledger.write_bytes(content)
         ended = CliRunner().invoke(app, ["--db", str(ledger), *command])
-        assert ended.exception is None or isinstance(ended.exception, SystemExit), command
+        assert ended.exception is None or isinstance(ended.exception, SystemExit), (command, ended.exception)
         codes.add(int(ended.exit_code))
         if ended.exit_code == 2:
             (line,) = ended.stderr.splitlines()
