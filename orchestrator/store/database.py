@@ -49,6 +49,13 @@ _REMEDIES = {
     "not a database": "this file is not a ledger; name another one with --db",
     "disk I/O error": "the disk reports an error; check it (dmesg), then run the same command again",
 }
+# The processes that have opened a ledger and not closed it, once for each: this one, and in a fork also its parent,
+# whose locks SQLite would then take for its own.
+_USERS: list[int] = []
+_FORKED = (
+    "this process was forked while the process that forked it used a ledger, so it cannot use one: start it with "
+    "multiprocessing's start method `spawn` or `forkserver`"
+)
 
 
 class Database:
@@ -84,6 +91,8 @@ class Database:
         If there is no ledger, it is created, or `UsageError` is raised if `create` is false. `say` is called with a
         line, in any thread, while another process keeps a write waiting.
         """
+        if any(pid != os.getpid() for pid in _USERS):
+            raise UsageError(_FORKED)
         path = await to_thread.run_sync(ledger_path, url)
         busy_timeout = BusyTimeout(busy_seconds, lambda: say(f"waiting for {locked_words(path)}"))
         with plain_words(path):
@@ -91,6 +100,7 @@ class Database:
         opened = LedgerFile.open(path)
         file = await to_thread.run_sync(opened.__enter__)
         database = cls(path, file, busy_timeout)
+        _USERS.append(os.getpid())
         try:
             try:
                 yield database
@@ -101,6 +111,7 @@ class Database:
         finally:
             with anyio.CancelScope(shield=True):
                 await database._close()
+                _USERS.remove(os.getpid())
                 await to_thread.run_sync(opened.__exit__, None, None, None)  # once SQLite needs its locks no more
 
     async def check_still_there(self) -> None:

@@ -118,6 +118,30 @@ def test_a_job_that_is_being_executed_is_refused_with_the_line_of_the_command(
     assert line.startswith("run 1 of job 'talk' is being executed by process")
 
 
+def test_a_process_forked_while_a_run_works_may_not_use_a_ledger(workplace: Workplace, server: InferenceServer) -> None:
+    workplace.write_rows(rows(range(ITEMS)))
+    server.behave(hold_after=ITEMS // 2)
+    script = """
+import os
+from contextlib import aclosing
+async def main():
+    async with connect() as app, aclosing(app.stream(job_of(grace=0.1, sink=None))) as stream:
+        await anext(stream)
+        if os.fork() == 0:
+            try:
+                run(job_of("another"))
+            except Exception as error:
+                say(error)
+            os._exit(0)
+        os.wait()
+asyncio.run(main())
+"""
+    ended = ran(workplace, script)
+    assert "forked" in ended.out
+    assert "start method `spawn`" in ended.out
+    assert workplace.query("SELECT name FROM job") == [("talk",)]
+
+
 def test_a_failure_is_one_line_without_frames_of_ours(workplace: Workplace) -> None:
     ended = ran(workplace, "run(job_of(source=JsonlSource('missing.jsonl')))")
     assert ended.code == 1
