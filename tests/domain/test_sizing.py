@@ -64,6 +64,7 @@ def test_a_size_at_which_requests_fail_is_abandoned() -> None:
         sizer.begin()
         sizer.end(START, 1.0, 0.1)
     for _ in range(3):
+        assert (sizer.size, sizer.settled) == (2 * START, False)
         sizer.begin()
         sizer.end(sizer.size, 0, 0.1)
     assert (sizer.size, sizer.settled) == (START, True)

@@ -26,3 +26,17 @@ def test_a_wait_says_how_many_items_until_when_and_why() -> None:
 def test_a_queued_run_with_nothing_to_ask_continues_at_the_end_of_its_wait(*, fruitless: bool) -> None:
     snoozed = Snoozed("1 item", 500.0, fruitless=fruitless)
     assert after_stop(snoozed, now=100.0, tries=1) == Again(500.0, "1 item", fruitless)
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (Waiting(3, 100.0, "busy"), False),
+        (Waiting(3, 100.9, "busy"), False),
+        (Waiting(3, 101.0, "busy"), True),
+        (Waiting(2, 100.0, "busy"), True),
+        (Waiting(3, 100.0, "a quota"), True),
+    ],
+)
+def test_a_wait_is_reported_again_if_it_is_for_others_or_for_another_second(other: Waiting, *, differs: bool) -> None:
+    assert Waiting(3, 100.0, "busy").differs(other) is differs
