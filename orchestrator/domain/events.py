@@ -125,6 +125,17 @@ class WaitEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutsIdle:
+    """`rollouts` functions run that neither ask nor return, and nobody else asks; that of `item_id` is one of them.
+
+    0 rollouts: something is asked again.
+    """
+
+    rollouts: int
+    item_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerBusy:
     """A write waits because another process holds the ledger's write lock. Emitted from the thread that writes."""
 
@@ -444,6 +455,7 @@ RunEvent = (
     | RunReleased
     | WaitBegan
     | WaitEnded
+    | RolloutsIdle
     | LedgerBusy
     | StopRequested
     | DeliveryBegan

@@ -124,6 +124,7 @@ class Progress:
     present: list[Presence] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)  # how endpoints were left
     troubles: list[str] = field(default_factory=list)  # problems with endpoints and with hooks
+    _idle_rollouts: events.RolloutsIdle | None = None
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def emit(self, event: RunEvent) -> None:
@@ -155,6 +156,8 @@ class Progress:
                 self.step, self.waiting = Phase.WAIT, Waiting(items, until.timestamp(), why)
             case events.WaitEnded(endpoint=None):
                 self.waiting = None
+            case events.RolloutsIdle():
+                self._idle_rollouts = event
             case events.StopRequested():
                 self.note = "stopping: waiting for the answers in flight; once more to cut short"
             case events.DeliveryBegan():
@@ -198,6 +201,23 @@ class Progress:
         """What the run waits for: with no endpoint awake, or for each endpoint that is kept awake."""
         awake = [presence.waiting for presence in self.servers if presence.waiting is not None]
         return awake if self.waiting is None else [self.waiting, *awake]
+
+    @property
+    def idle_rollouts(self) -> str:
+        """Which functions keep the run although nothing is asked; "" if something is."""
+        match self._idle_rollouts:
+            case None | events.RolloutsIdle(0):
+                return ""
+            case events.RolloutsIdle(1, item_id):
+                return f"a rollout neither asks nor returns: that of item {item_id}"
+            case events.RolloutsIdle(rollouts, item_id):
+                return f"{rollouts:,} rollouts neither ask nor return, for example that of item {item_id}"
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why nothing, or not everything, is asked now."""
+        idle = [self.idle_rollouts] if self.idle_rollouts else []
+        return [*map(str, self.waits), *self.idle_members, *idle]
 
     @property
     def idle_members(self) -> list[str]:

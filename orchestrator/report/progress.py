@@ -83,10 +83,10 @@ async def show_only_bar(progress: Progress, workers: Sequence[Vitals]) -> None:
 
 async def show_lines(console: Console, progress: Progress, workers: Sequence[Vitals]) -> None:
     """Print a line now and then, for a log file."""
-    notes, status_texts, last = (progress.note, [str(one) for one in progress.waits]), list[str](), time.monotonic()
+    notes, status_texts, last = _notes(progress), list[str](), time.monotonic()
     while True:
         await anyio.sleep(EVERY_LOOK)
-        new_notes, new_texts = (progress.note, [str(one) for one in progress.waits]), _texts_while_waking(progress)
+        new_notes, new_texts = _notes(progress), _texts_while_waking(progress)
         interval = 0.0 if new_notes != notes else _EVERY_WORD if new_texts != status_texts else _EVERY_LINE
         if time.monotonic() < last + interval:
             continue
@@ -106,6 +106,10 @@ def _speed_of(progress: Progress) -> str:
         return ""
     left = progress.total - progress.settled
     return speed(rate, left, cost_of(left / rate, progress.price_per_hour))
+
+
+def _notes(progress: Progress) -> list[str]:
+    return [progress.note, progress.idle_rollouts, *map(str, progress.waits)]
 
 
 def _texts_while_waking(progress: Progress) -> list[str]:
@@ -131,6 +135,8 @@ def news(progress: Progress, workers: Sequence[Vitals] = ()) -> str:
         parts.append(brief(workers))
     if progress.waiting is not None:
         parts.append(str(progress.waiting))
+    if progress.idle_rollouts:
+        parts.append(progress.idle_rollouts)
     if progress.note:
         parts.append(progress.note)
     return " · ".join(parts)

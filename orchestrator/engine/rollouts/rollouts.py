@@ -20,6 +20,8 @@ from orchestrator import exact_json
 from orchestrator.domain.asks import FailedAsk, OpenAsk, RecordedAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.events import RolloutsIdle
+from orchestrator.domain.waiting import WORTH_SAYING
 from orchestrator.engine.asking.commits import Commits
 from orchestrator.engine.asking.in_flight import InFlight
 from orchestrator.engine.asking.leased_items import Leases, emit_settled, judge_error_rate, shared
@@ -64,6 +66,7 @@ async def open_rollouts(
             async with task_group() as functions:
                 functions.start_soon(rollouts.keep_open, functions)
                 functions.start_soon(rollouts.keep_deadlines)
+                functions.start_soon(rollouts.report_idle)
                 for queue in rollouts.queues:
                     functions.start_soon(queue.keep_ready)
                 yield rollouts
@@ -94,6 +97,8 @@ class Rollouts:
         self._awaited: dict[int, tuple[OpenRollout, Pending]] = {}  # by the keys of asks
         self._open = 0  # rollouts whose function has not returned
         self._running = 0  # of these, those that wait for no ask
+        self._functions: set[OpenRollout] = set()  # those whose function was called and has not returned
+        self._asked = 0
         self._ending = 0  # rollouts whose function has returned, and whose outcome is not on disk
         self._settled = 0
         self._most_open = _FIRST
@@ -185,6 +190,7 @@ class Rollouts:
 
     async def _run(self, item: Item, known: Known) -> None:
         rollout, begun = OpenRollout(item, known, self.work.policy.max_asks), time.monotonic()
+        self._functions.add(rollout)
         try:
             outcome = await self._outcome(rollout)
         finally:
@@ -212,6 +218,7 @@ class Rollouts:
         self._open -= 1
         self._running -= not rollout.asks
         rollout.ended = True
+        self._functions.remove(rollout)
         for ask in rollout.asks.values():
             del self._awaited[ask.key]
         for queue in {self._queue_of(ask) for ask in rollout.asks.values()}:
@@ -234,6 +241,7 @@ class Rollouts:
             ask.timed, ask.shares = True, None  # its deadline concerns no other rollout
             self._add_deadline(deadline, rollout, ask)
         self._running -= not rollout.asks
+        self._asked += 1
         rollout.asks[ask.key] = ask
         self._awaited[ask.key] = rollout, pending
         self._queue_of(ask).add(ask)
@@ -302,6 +310,24 @@ class Rollouts:
         """Wake the consumers of all routes."""
         for queue in self._queues.values():
             queue.notify()
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    async def report_idle(self) -> None:
+        """Tell listeners if rollouts neither ask nor return while nothing else is asked."""
+        asked, reported = -1, RolloutsIdle(0)
+        try:
+            while True:
+                found = RolloutsIdle(0)
+                if not self._awaited and self._functions and self._asked == asked:
+                    found = RolloutsIdle(len(self._functions), min(one.item.id for one in self._functions))
+                if found != reported:
+                    self.work.events.emit(found)
+                asked, reported = self._asked, found
+                await anyio.sleep(WORTH_SAYING)
+        finally:
+            if reported.rollouts:
+                self.work.events.emit(RolloutsIdle(0))
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ async def _looked_after(
 async def _stay_alive(store: Store, process_id: int, run_id: int, progress: Progress) -> None:
     """Keep this process's leases, and record the run's rate for other processes."""
     while True:
-        why = "; ".join([*map(str, progress.waits), *progress.idle_members]) or None
+        why = "; ".join(progress.reasons) or None
         await store.runs.beat(process_id, LEASE, run_id=run_id, rate=progress.rate(), why=why)
         await anyio.sleep(BEAT)
 

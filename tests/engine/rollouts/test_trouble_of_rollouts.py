@@ -205,3 +205,23 @@ async def test_short_answers_that_are_kept_for_equal_asks_count_for_the_memory_t
 
     await run(rollout_job(["later", "sooner"], rollout, endpoint, tmp_path), store)
     assert endpoint.texts.count("first") == 2
+
+
+async def test_a_rollout_that_neither_asks_nor_returns_is_named_and_keeps_no_endpoint_awake(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint, progress = Scripted(name="e"), Progress()
+    said: list[list[str]] = []
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "sleeps":
+            await ask("before")
+            await anyio.sleep(600)
+            said.append([*progress.reasons, endpoint.state])
+        return await ask(row["text"])
+
+    job = rollout_job(["other", "sleeps"], rollout, endpoint, tmp_path)
+    await run_job(RunRequest(job), store, progress, Stop(), UNGUARDED)
+    assert said == [["a rollout neither asks nor returns: that of item i1", "paused"]]
+    assert progress.reasons == []
+    assert outputs(job) == {"i0": "OTHER", "i1": "SLEEPS"}
