@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
+from orchestrator.store.queue import latest_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,3 +110,17 @@ async def test_a_run_that_replaces_the_run_it_waited_for_does_not_wait_for_itsel
     await store.queue.requeue(Claim(second, daemon), NOW, "why", fruitless=False)
     await store.runs.leave(daemon)
     assert await claimed(store) == second
+
+
+async def test_the_latest_run_of_a_job_is_the_newest_that_was_not_superseded(store: Store) -> None:
+    async def latest(job: str) -> int | None:
+        async with store.database.read() as connection:
+            return await latest_run(connection, job)
+
+    assert await latest("first") is None
+    await executed(store, "first", RunState.FINISHED, version="1")
+    second = await executed(store, "first", RunState.STOPPED, version="2")
+    assert await latest("first") == second
+    await executed(store, "other", RunState.FINISHED)
+    third = await executed(store, "first", RunState.FINISHED, version="3")  # supersedes the second
+    assert await latest("first") == third
