@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.domain.attempt import Completed
 from orchestrator.domain.errors import Busy, UsageError
-from orchestrator.domain.queue import TURN_AFTER, Claim, Submission
+from orchestrator.domain.queue import FREE_TRIES, LOADS_FOR, TURN_AFTER, Claim, Submission
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.terms import Spent, Terms
 from orchestrator.store.items import Settlement
@@ -80,6 +80,9 @@ async def test_an_executing_run_is_coming_until_it_uses_the_endpoint(store: Stor
     child = await process(store)
     other = await store.windows.enter(Terms("other"), child, number)
     assert other is not None
+    assert (
+        await store.windows.enter(Terms("e"), await process(store), await submitted(store, job="another")) is not None
+    )
     assert await coming(store, free=False)
     assert await store.windows.enter(Terms("e"), child, number) is not None
     assert not await coming(store, free=False)
@@ -134,6 +137,28 @@ async def test_a_run_whose_processes_die_repeatedly_is_given_up(store: Store) ->
     run = await store.runs.find(str(number))
     assert (run.state, run.due_at) == (RunState.FAILED, None)
     assert "its process died 19 times without any progress" in (run.error or "")
+
+
+async def test_a_run_whose_processes_die_is_claimed_again_later_and_later(store: Store) -> None:
+    daemon, now, waits = await process(store), NOW, list[float]()
+    number = await submitted(store)
+    for _ in range(FREE_TRIES + 2):
+        assert await store.queue.claim(daemon, now) == number
+        await store.queue.unclaim(Claim(number, daemon))
+        due = (await store.queue.listed(now))[0].due_at
+        assert await store.queue.claim(daemon, due - 1.0) is None
+        waits.append(due - now)
+        now = due
+    assert waits[:FREE_TRIES] == [0.0] * FREE_TRIES
+    assert 0.0 < waits[FREE_TRIES] < waits[FREE_TRIES + 1]
+
+
+async def test_a_claimed_run_that_does_not_begin_blocks_its_endpoint_for_some_seconds_only(store: Store) -> None:
+    daemon = await process(store, serves=True)
+    first, second = await submitted(store, job="one"), await submitted(store, job="two")
+    assert await store.queue.claim(daemon, NOW) == first
+    assert await store.queue.claim(daemon, NOW + LOADS_FOR - 1.0) is None
+    assert await store.queue.claim(daemon, NOW + LOADS_FOR + 1.0) == second
 
 
 async def test_a_daemon_that_executes_several_runs_requeues_the_right_one(store: Store) -> None:
