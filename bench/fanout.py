@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -29,7 +30,7 @@ import aiohttp
 import anyio
 
 from orchestrator import Job, Policy
-from orchestrator.cli.command import spare_the_collector
+from orchestrator.cli import spare_the_collector
 from orchestrator.domain.events import RunBegan
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
@@ -145,6 +146,7 @@ def child(kind: str, url: str, concurrency: int, count: int) -> None:
     work = bare if kind == "bare" else durable
     if kind != "bare":
         spare_the_collector()  # as every command does
+        gc.freeze()
     if kind == "aiohttp":
         choose_client("aiohttp")
     seconds, cpu = anyio.run(work, url, concurrency, count, backend_options={"use_uvloop": kind != "bare"})

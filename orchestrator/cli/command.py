@@ -80,7 +80,7 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, an interruption needs cleanup
     try:
-        spare_the_collector()
+        gc.freeze()  # the modules: a fan-out would have them looked at again and again
         return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
     except KeyboardInterrupt:
         fail(Interrupted("interrupted" if follows else "interrupted; run the same command again"), json=json)
@@ -102,16 +102,6 @@ def fail_if_expected(error: Exception, options: Globals, *, json: bool = False) 
         if options.verbose:
             show_traceback(error)
         fail(expected, json=json)
-
-
-def spare_the_collector() -> None:
-    """Keep the garbage collector from scanning the objects made at start-up again and again.
-
-    A fan-out creates and drops many small objects beside a large heap of modules: this cuts its CPU time by a quarter.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _say(line: str) -> None:
