@@ -19,6 +19,7 @@ from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, session_of_ca
 from orchestrator.endpoints.aws_access import AwsAccess
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.wires import failures
+from orchestrator.wires.aiohttp_failures import why_not_connected
 from orchestrator.wires.aws_failures import THROTTLED, code_of, refusal, said_in
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class AwsCalls:
             except TimeoutError as error:
                 raise Trouble(f"nothing within {self.timeouts.one:g} s") from error
             except (aiohttp.ClientError, OSError) as error:
-                raise Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
+                raise Trouble(why_not_connected(error) or str(error) or type(error).__name__) from error
 
         return await until_answered(name, one_try, self.timeouts)
 

@@ -11,17 +11,18 @@ import re
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
-import aiohttp
 import ry
-from aiohttp.client_reqrep import ConnectionKey
 from multidict import CIMultiDict
 from yarl import URL
 
+from orchestrator.domain.errors import EndpointLost
 from orchestrator.domain.http_client import Reply
+from orchestrator.wires import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from orchestrator.domain.errors import EndpointRefused, RequestFailed
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Body
 
@@ -87,7 +88,7 @@ class FastClient:
                 if len(content) > most:
                     break  # with its last reference gone, the answer's connection is closed
         except ry.ReqwestError as error:
-            raised = _in_aiohttps_words(error, url)
+            raised = _failure(error, url)
         else:
             return Reply(response.status, _headers(response), bytes(content[:most]), whole=len(content) <= most)
         raise raised  # outside, so that a traceback does not show the error of `ry`
@@ -103,20 +104,24 @@ def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, value if isinstance(value, str) else bytes(value).decode(errors="surrogateescape")
 
 
-def _in_aiohttps_words(error: ry.ReqwestError, url: str) -> Exception:
-    """Return the exception that aiohttp raises where this happens."""
-    said = str(error)
+def _failure(error: ry.ReqwestError, url: str) -> RequestFailed | EndpointLost | EndpointRefused:
+    """Return the failure. Raises `NoRoom` if this machine is the cause."""
+    said, name = str(error), url.partition("?")[0]  # a query may hold a secret
     code = _CODE.search(said)
     if error.is_timeout():
-        return aiohttp.ConnectionTimeoutError() if error.is_connect() else TimeoutError()
+        return failures.no_connection_in_time(name) if error.is_connect() else failures.too_slow()
     if error.is_connect():
-        return aiohttp.ClientConnectorError(_key(url), _why_not_connected(said, code))
+        server, cause = URL(url), _why_not_connected(said, code)
+        failures.check_room(cause)
+        return EndpointLost(failures.unreachable(server.host, server.port, cause))
     if code is not None:
-        return aiohttp.ClientOSError(int(code[1]), os.strerror(int(code[1])))
+        cause = OSError(int(code[1]), os.strerror(int(code[1])))
+        failures.check_room(cause)
+        return failures.broken(str(cause))
     if error.is_builder():
-        return aiohttp.InvalidURL(url)
+        return failures.no_url(name)
     why = next((words for sign, words in _BROKEN.items() if sign in said), "the answer cannot be read")
-    return aiohttp.ClientPayloadError(why)
+    return failures.broken(why)
 
 
 def _why_not_connected(said: str, code: re.Match[str] | None) -> OSError:
@@ -124,9 +129,3 @@ def _why_not_connected(said: str, code: re.Match[str] | None) -> OSError:
         return socket.gaierror(socket.EAI_NONAME, unresolved[1])
     number = int(code[1]) if code is not None else 0
     return OSError(number, os.strerror(number) if number else "no connection")
-
-
-def _key(url: str) -> ConnectionKey:
-    where = URL(url)
-    host, port = where.host or "", where.port
-    return ConnectionKey(host, port, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)

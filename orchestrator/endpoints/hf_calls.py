@@ -28,6 +28,7 @@ from orchestrator.endpoints.api_calls import ApiTimeouts, Trouble, keeps_secrets
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.hf_token import HF_TOKEN, find_token
 from orchestrator.wires import failures
+from orchestrator.wires.aiohttp_failures import why_not_connected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -199,7 +200,7 @@ class HfCalls:
         except TimeoutError as error:
             raise Trouble(f"nothing within {self.timeouts.one:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Trouble(failures.why_not_connected(error) or str(error) or type(error).__name__) from error
+            raise Trouble(why_not_connected(error) or str(error) or type(error).__name__) from error
         except RecursionError as error:  # JSON nested deeper than Python shows in a message
             raise Trouble("a malformed answer: it is nested too deeply") from error
         except ValueError as error:
@@ -207,7 +208,7 @@ class HfCalls:
 
     def _warn_if_unreachable(self, trouble: Trouble, message: str) -> None:
         """Warn at once, but only once, of what waiting may not fix: a name that does not resolve, an unknown proxy."""
-        if not self._unreachable_reported and failures.why_not_connected(trouble.__cause__ or trouble) is not None:
+        if not self._unreachable_reported and why_not_connected(trouble.__cause__ or trouble) is not None:
             self._unreachable_reported = True
             _logger.warning("cannot reach Hugging Face, trying again: %s", message)
 
@@ -276,7 +277,7 @@ async def health_status(
         async with probe.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
             return response.status, None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return None, failures.why_not_connected(error)
+        return None, why_not_connected(error)
 
 
 def api_url_of(api_url: str | None) -> str:

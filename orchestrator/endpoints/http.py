@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from orchestrator.domain.batching import Limits
@@ -18,6 +17,7 @@ from orchestrator.domain.charges import use_price
 from orchestrator.domain.errors import (
     EndpointLost,
     EndpointRefused,
+    NoRoom,
     OrchestratorError,
     OutOfCredit,
     RequestFailed,
@@ -244,7 +244,7 @@ class HttpData:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 reply = await self._client.send(str(self._origin / route), _GET, _MOST_ABOUT_ITSELF, 0)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (RequestFailed, EndpointLost, EndpointRefused, NoRoom, TimeoutError):
             return None
         return reply.content if reply.status == 200 and reply.whole else None
 
@@ -256,8 +256,8 @@ class HttpData:
                 if self._queues is not None and reply.status == 200 and reply.whole:
                     url = str(self._queues.answer_url(URL(self._url), reply.content))
                     reply = await self._client.send(url, _GET, self._most, self._most_of_error)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failures.from_exception(self._name, error) from error
+        except TimeoutError as error:
+            raise failures.too_slow() from error
         if reply.status != 200:
             failure = self._failure(self._name, reply.status, reply.headers, reply.content)
             if self._keep_error_bodies and isinstance(failure, RequestFailed | EndpointRefused | OutOfCredit):

@@ -1,10 +1,10 @@
 """The HTTP client of a data plane: aiohttp, or the faster `ry` if it does the same.
 
-A data plane sends through an `HttpClient`: aiohttp, or `ry` (`fast_client.py`, an optional package) if `is_plain`
-(`domain/http_client.py`) says that both do the same. `ry` trusts other certificates than OpenSSL, so TLS stays with
-aiohttp; and proxies too. The threads of `ry` do not survive a fork, so a forked process asks with aiohttp, and so do
-threads other than the main one, in which it has crashed. Its errors quote whole URLs, so `fast_client.py` raises
-aiohttp's instead.
+A data plane sends through an `HttpClient`: aiohttp (`aiohttp_client.py`), or the optional `ry` (`fast_client.py`)
+if `is_plain` (`domain/http_client.py`) says that both do the same. `ry` trusts other certificates than OpenSSL, so TLS
+stays with aiohttp; and proxies too. The threads of `ry` do not survive a fork, so a forked process asks with aiohttp,
+and so do threads other than the main one, in which it has crashed. aiohttp takes long to import: whoever asks with `ry`
+does not need it, not even for failures.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from importlib.util import find_spec
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.domain.http_client import ChosenClient, Reply, is_plain
-from orchestrator.endpoints.bodies import beginning
+from orchestrator.domain.http_client import ChosenClient, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    import aiohttp
-
+    from orchestrator.domain.http_client import Reply
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Body
 
@@ -41,7 +39,7 @@ class HttpClient(Protocol):
         """Send one request once.
 
         At most `most` bytes of a 200 are read, and `most_of_error` of any other answer. If the answer is longer, its
-        connection is closed. Raises aiohttp's exceptions, `TimeoutError` or `OSError`.
+        connection is closed. Without an answer, raises `RequestFailed`, `EndpointLost`, `EndpointRefused` or `NoRoom`.
         """
         ...
 
@@ -98,25 +96,7 @@ async def open_client(
         async with FastClient(headers, policy) as fast:
             yield fast
         return
-    import aiohttp
+    from orchestrator.endpoints.aiohttp_client import AiohttpClient
 
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        proxy=proxy,
-        timeout=aiohttp.ClientTimeout(sock_connect=policy.connect_timeout, sock_read=policy.read_timeout),
-        headers=headers,
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
-        yield _AiohttpClient(session)
-
-
-class _AiohttpClient:
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
-        response = await self._session.request(
-            body.method, url, data=body.content or None, headers=body.headers, allow_redirects=False
-        )
-        begun, whole = await beginning(response, most if response.status == 200 else most_of_error)
-        return Reply(response.status, response.headers, begun, whole)
+    async with AiohttpClient.open(headers, proxy, policy) as client:
+        yield client

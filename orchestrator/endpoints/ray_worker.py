@@ -26,7 +26,7 @@ from orchestrator.endpoints.reach import why_silent
 from orchestrator.endpoints.replica import ReplicaData
 from orchestrator.endpoints.vitals_files import vitals_file
 from orchestrator.endpoints.worker_place import session_at
-from orchestrator.wires import failures
+from orchestrator.wires.aiohttp_failures import why_not_connected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -227,7 +227,7 @@ class RayWorker:
         except TimeoutError:
             return f"nothing from {url} within {_PROBE:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return failures.why_not_connected(error) or type(error).__name__
+            return why_not_connected(error) or type(error).__name__
 
 
 class RayData:

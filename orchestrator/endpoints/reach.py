@@ -1,4 +1,7 @@
-"""Check whether a server can be reached: its name resolves, it accepts connections, its certificate is valid."""
+"""Check whether a server can be reached: its name resolves, it accepts connections, its certificate is valid.
+
+Every run over HTTP imports this. It imports aiohttp only where it asks with it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import aiohttp
 import anyio
 import orjson
 from anyio.streams.tls import TLSAttribute
@@ -107,6 +109,10 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
     proxy = proxy_for(str(url), os.environ)
     if health is None and proxy is None:
         return await _why_not_connected(ServerAddress.of(str(server)))
+    import aiohttp
+
+    from orchestrator.wires.aiohttp_failures import why_not_connected
+
     own = headers if health is not None and url.origin() == server.origin() else {}
     try:
         async with (
@@ -120,11 +126,13 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
     except TimeoutError:
         return f"{url.host}:{url.port} does not answer within {_PROBE:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return failures.why_not_connected(error) or f"GET {url.path} fails ({type(error).__name__})"
+        return why_not_connected(error) or f"GET {url.path} fails ({type(error).__name__})"
 
 
 async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:
     """Return the models that the server lists at /v1/models, or an empty list if it has no such route."""
+    import aiohttp
+
     parts = base.path.partition("/v1")
     url = base.with_path(parts[0].rstrip("/") + "/v1/models")
     try:
@@ -156,6 +164,8 @@ async def _why_not_connected(server: ServerAddress) -> str | None:
 
 async def said_to_get(url: str, headers: Mapping[str, str]) -> str:
     """Return the answer to a GET as text: "200 (Ok)". Redirects are not followed, so that headers go nowhere else."""
+    import aiohttp
+
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DEADLINE)) as session,

@@ -16,7 +16,7 @@ from orchestrator.domain.secrets import Secrets
 from orchestrator.endpoints.bodies import beginning
 from orchestrator.endpoints.http import HttpData
 from orchestrator.endpoints.http_client import open_client
-from orchestrator.wires import failures
+from orchestrator.wires.aiohttp_failures import why_not_connected
 from orchestrator.wires.aws_failures import from_invocation, why_not_answering
 from orchestrator.wires.wire import JSON_TYPE, Body
 
@@ -70,7 +70,7 @@ class Invocation:
         except TimeoutError:
             return "no answer to a probe"
         except (aiohttp.ClientError, OSError) as error:
-            return failures.why_not_connected(error) or f"a probe fails ({type(error).__name__})"
+            return why_not_connected(error) or f"a probe fails ({type(error).__name__})"
         hidden = self.access.hidden_in(content.decode(errors="replace")).encode()
         return why_not_answering(self.url, response.status, response.headers, hidden)
 

@@ -12,7 +12,6 @@ import time
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
-import aiohttp
 import anyio
 from yarl import URL
 
@@ -23,6 +22,8 @@ from orchestrator.domain.secrets import usable_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import aiohttp
 
     from orchestrator.domain.notification import Notification
 
@@ -65,6 +66,8 @@ class Webhook:
 
     async def notify(self, notification: Notification) -> None:
         """Post until the receiver accepts it. Raises `NotificationFailed` if it never does."""
+        import aiohttp
+
         url, secret = self._url(), self._secret()
         tries, said, wait = 0, "", _FIRST
         timeout = aiohttp.ClientTimeout(total=min(_EACH, self.timeout))
@@ -88,6 +91,8 @@ class Webhook:
 
         Raises `NotificationFailed` if another try would end in the same way. No text contains the URL.
         """
+        import aiohttp
+
         try:
             async with session.post(
                 url, data=notification.body, headers=self._headers(notification, secret), allow_redirects=False

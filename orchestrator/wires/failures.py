@@ -1,4 +1,4 @@
-"""An exception of aiohttp, or a server's answer -> our failure. Statuses as in the Hugging Face and engine sources."""
+"""A server's answer, or that there is none -> our failure. Statuses as in the Hugging Face and engine sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from math import isfinite
 
-import aiohttp
 import orjson
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, NoRoom, OutOfCredit, RequestFailed
@@ -34,11 +33,6 @@ _REFUSED: Mapping[int, str] = {
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "HTTP_PROXY has to name a user: http://USER:PASSWORD@HOST:PORT",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the server does not take what this wire sends",
     HTTPStatus.NOT_IMPLEMENTED: "the server cannot do that; check the wire and the model",
-}
-_PROXY_REFUSES: Mapping[int, str] = {  # an answer to CONNECT
-    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "HTTPS_PROXY has to name a user: http://USER:PASSWORD@HOST:PORT",
-    HTTPStatus.FORBIDDEN: "it does not let this host through",
-    HTTPStatus.METHOD_NOT_ALLOWED: "it makes no connections for HTTPS",
 }
 _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY}
 # 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative answer it beyond their limit. The engine finds out whether the
@@ -63,7 +57,6 @@ _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  #
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
-_QUERY = re.compile(r"(https?://[^\s?]+)\?\S*", re.IGNORECASE)
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
@@ -109,7 +102,7 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        where = _line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
+        where = on_one_line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         seconds = _estimated_time(body)
@@ -172,41 +165,29 @@ def check_room(error: Exception) -> None:
         raise NoRoom(os.strerror(error.errno)) from error
 
 
-def from_exception(url: str, error: Exception) -> RequestFailed | EndpointLost | EndpointRefused:
-    """Return the failure for an exception of aiohttp. Raises `NoRoom` if this machine is the cause."""
-    check_room(error)
-    if isinstance(error, aiohttp.InvalidURL):
-        return EndpointRefused(f"{url!r} is not a URL")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return EndpointLost(f"cannot connect to {url}: no connection before the time-out")
-    if (reason := why_not_connected(error)) is not None:
-        return _not_connected(url, error, reason)
-    if isinstance(error, TimeoutError):
-        return RequestFailed(FailureKind.TIMEOUT, "no complete answer before the attempt's time-out")
-    return RequestFailed(FailureKind.CONNECTION, f"the connection broke: {_told(error) or type(error).__name__}")
+def too_slow() -> RequestFailed:
+    """Return the failure for a request without a complete answer in time."""
+    return RequestFailed(FailureKind.TIMEOUT, "no complete answer before the attempt's time-out")
 
 
-def _not_connected(url: str, error: Exception, reason: str) -> EndpointLost | EndpointRefused:
-    match error:
-        case aiohttp.ClientSSLError():
-            return EndpointRefused(f"{url}: {reason}")
-        case aiohttp.ClientHttpProxyError(status=status) if status in _PROXY_REFUSES:
-            return EndpointRefused(f"{url}: {reason}: {_PROXY_REFUSES[status]}")
-    return EndpointLost(reason)
+def no_connection_in_time(url: str) -> EndpointLost:
+    """Return the failure for a server to which no connection was made in time."""
+    return EndpointLost(f"cannot connect to {url}: no connection before the time-out")
 
 
-def why_not_connected(error: BaseException) -> str | None:
-    """Return why no connection could be made, naming the host, or None if that is not what happened."""
-    match error:
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy answered {error.status} ({_line(error.message)}) to CONNECT"
-        case aiohttp.ClientSSLError():
-            return f"the TLS connection cannot be trusted ({error})"
-        case aiohttp.ClientProxyConnectionError():
-            return f"cannot connect to the proxy {error.host}:{error.port} ({reason_of(error.os_error)})"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect to {error.host}:{error.port} ({reason_of(error.os_error)})"
-    return None
+def unreachable(host: str | None, port: int | None, error: OSError) -> str:
+    """Return that this server cannot be connected to, and why."""
+    return f"cannot connect to {host}:{port} ({reason_of(error)})"
+
+
+def no_url(url: str) -> EndpointRefused:
+    """Return the failure for a URL to which nothing can be sent."""
+    return EndpointRefused(f"{url!r} is not a URL")
+
+
+def broken(why: str) -> RequestFailed:
+    """Return the failure for a connection that broke after a request was sent, perhaps in the middle of its answer."""
+    return RequestFailed(FailureKind.CONNECTION, f"the connection broke: {why}")
 
 
 def reason_of(error: BaseException) -> str:
@@ -219,14 +200,6 @@ def reason_of(error: BaseException) -> str:
     return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__
 
 
-def _told(error: Exception) -> str:
-    """Return an exception's message on one line, without the queries of URLs, which may hold secrets.
-
-    aiohttp quotes the URL if an answer is not HTTP, and if a body cannot be sent.
-    """
-    return _line(_QUERY.sub(r"\1", str(error)))
-
-
 def words(body: bytes) -> str:
     """Return a server's message on one line: the text inside its JSON if there is one."""
     beginning = body[: 4 * _SHOWN].decode(errors="replace")
@@ -237,10 +210,11 @@ def words(body: bytes) -> str:
         text = said if isinstance(said, str) else orjson.dumps(said).decode()
     except (ValueError, TypeError):  # not JSON, or nested deeper than orjson writes
         text = beginning
-    return _line(text) or "no words"
+    return on_one_line(text) or "no words"
 
 
-def _line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """Return the beginning of a text, on one line."""
     return re.sub(r"\s+", " ", text).strip()[:_SHOWN]
 
 

@@ -77,8 +77,28 @@ def test_only_the_main_thread_asks_with_it() -> None:
             return type(client).__name__
 
     with ThreadPoolExecutor() as threads:
-        assert threads.submit(asyncio.run, used()).result() == "_AiohttpClient"
+        assert threads.submit(asyncio.run, used()).result() == "AiohttpClient"
     assert asyncio.run(used()) == "FastClient"
+
+
+def test_asking_with_it_imports_no_aiohttp_not_even_for_failures() -> None:
+    script = """
+print(asyncio.run(served(once)))
+endpoint = HttpEndpoint("http://127.0.0.1:9/")
+
+async def refused():
+    async with endpoint.control() as control, control.connect(Policy()) as data:
+        try:
+            await once(data)
+        except Exception as error:
+            print(type(error).__name__, error)
+
+asyncio.run(refused())
+print("aiohttp" in sys.modules)
+"""
+    said = "cannot connect to 127.0.0.1:9 (Connection refused)"
+    done = ended(SERVE + script)
+    assert (done.stdout, done.stderr) == (f"['ry']\nEndpointLost {said}\nFalse\n", "")
 
 
 def test_a_process_that_was_forked_from_one_with_its_threads_asks_with_aiohttp() -> None:

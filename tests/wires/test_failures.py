@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKind, NoRoom, OutOfCredit, RequestFailed
-from orchestrator.wires.failures import from_answer, from_exception, from_platform_answer, retry_after, words
+from orchestrator.wires.aiohttp_failures import from_exception
+from orchestrator.wires.failures import from_answer, from_platform_answer, retry_after, words
 
 REFUSED = [301, 307, 401, 403, 404, 405, 415, 501]
 KINDS = {
