@@ -31,7 +31,7 @@ import anyio
 
 from orchestrator import Job, Policy
 from orchestrator.cli import spare_the_collector
-from orchestrator.domain.events import RunBegan
+from orchestrator.domain.events import RunBegan, WorkBegan
 from orchestrator.domain.run import Spec
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.http_client import choose_client
@@ -128,6 +128,7 @@ async def durable(url: str, concurrency: int, count: int) -> tuple[float, float]
         run = await store.runs.take(Spec("bench", "f", None), process_id)
         await ingest(Snapshot(job, {}, None), run, store, events)
         events.emit(RunBegan(run.id, run.job, process_id))
+        events.emit(WorkBegan(await store.views.counts(run.id, count)))
         tenant = Tenant(store, process_id, events, nullcontext, run.id, "bench")
         work = RunContext(store, run.id, process_id, None, job.policy, progress, stop, events)
         effort = Effort(presence, RunControls(), stop)
