@@ -29,6 +29,7 @@ _READINGS = 480  # of a run: more than a chart has points
 _DAY = 86_400.0
 _CAUSES = 5  # the most frequent causes shown for each run
 _TROUBLED = 10  # runs
+_SAMPLED = 4  # chunks whose answers tell how long answers take
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,9 @@ async def watched(store: Store, run_id: int, causes: CausesOf) -> tuple[LiveRun,
     now = time.time()
     ran = await _with_readings(store, await store.history.run(run_id))
     asks = (await store.transcripts.totals([run_id])).get(run_id, [])
-    ran = replace(ran, causes=await causes(run_id, _CAUSES) if ran.discarded else [], asks=asks)
+    latency = (await store.attempts.latency([run_id], _SAMPLED)).get(run_id)
+    traffic = replace(ran.traffic, latency=latency)
+    ran = replace(ran, causes=await causes(run_id, _CAUSES) if ran.discarded else [], asks=asks, traffic=traffic)
     receipts = await store.receipts.since(ran.created_at - _DAY)
     windows = await store.history.windows(0.0, run_id)
     report = report_on(ReportData(ran.created_at, now, [ran], receipts, windows, one_run=True))

@@ -7,11 +7,15 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from orchestrator import Policy
 from orchestrator.domain.errors import FailureKind
 from orchestrator.server.page.assets import ASSETS
+from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.past import Night, clock_at, live
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.server.conftest import Inside
 
 STATIC = files("orchestrator.server.page.static")
@@ -82,6 +86,16 @@ async def test_a_run_that_is_not_there_is_said_on_a_page(http: Inside) -> None:
     async with http.client.get("/runs/77", headers={"Accept": "text/html"}) as answer:
         assert (answer.status, answer.content_type) == (404, "text/html")
         assert "no run &#x27;77&#x27;" in await answer.text()
+
+
+async def test_a_run_says_how_long_its_answers_took_and_what_was_not_200(http: Inside, tmp_path: Path) -> None:
+    job = job_of(["a", "b"], Scripted(rate_limited=3), tmp_path, Policy(backoff=QUICK))
+    report = await run(job, http.app.store)
+    async with http.client.get("/runs/1") as answer:
+        page = await answer.text()
+    assert f"{report.asked} requests; answers took " in page
+    assert "(median)" in page
+    assert "requests by status: 2 x 200, 3 x 429" in page
 
 
 async def test_discarded_items_can_be_asked_again_once_the_run_has_ended(http: Inside) -> None:
