@@ -19,6 +19,7 @@ class Total(StrEnum):
 
     REQUESTS = "requests"
     LOST = "lost"  # requests without an answer; a `LossCause`
+    STATUS = "status"  # requests; the HTTP status of the response, or `NONE` without one
     TOKENS = "tokens"  # "in" or "out"
     COMPLETED = "completed"  # items
     DISCARDED = "discarded"  # items; a `FailureKind`
@@ -29,6 +30,7 @@ class Total(StrEnum):
     COMMIT_SECONDS = "commit_seconds"
     AWAKE_SECONDS = "awake_seconds"  # of pruned awake windows; an endpoint
     DOLLARS = "dollars"  # of pruned awake windows; an endpoint
+    CHARGES = "charges"  # dollars for answers that are paid by the request or the token; an endpoint
 
 
 TotalKey = tuple[Total, str]  # with its label, "" if it has none

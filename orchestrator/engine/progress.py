@@ -274,6 +274,7 @@ class Progress:
         }
         totals |= self.failures
         totals |= latency_totals(self.latency)
+        totals |= {(Total.STATUS, status): requests for status, requests in self.statuses.items()}
         totals |= {(Total.LOST, cause): requests for cause, requests in self.lost.items()}
         return increase(self.counted, totals)
 

@@ -80,6 +80,12 @@ def _totals(totals: RunningTotals) -> Iterator[Metric]:
         ("cause",),
         [((cause,), totals.of(Total.LOST, cause)) for cause in LossCause],
     )
+    yield _counter(
+        "responses",
+        f"Requests by the HTTP status of their response, or none if there was no response. {_ALL}",
+        ("status",),
+        _labelled(totals, Total.STATUS),
+    )
     yield HistogramMetricFamily(
         f"{_PREFIX}request_duration_seconds",
         f"Time from sending a request to its answer; requests that failed are not in it. {_ALL}",
@@ -119,8 +125,13 @@ def _totals(totals: RunningTotals) -> Iterator[Metric]:
     )
 
 
+def _labelled(totals: RunningTotals, total: Total) -> Samples:
+    """Return the values of a total whose labels are not known beforehand."""
+    return [((label,), value) for (name, label), value in sorted(totals.values.items()) if name is total]
+
+
 def _endpoints(metrics: LedgerMetrics) -> Iterator[Metric]:
-    """Yield the cost of each endpoint that has been awake, as far as it bills."""
+    """Yield the cost of each endpoint that bills: for the time that it was awake, and for answers."""
     endpoints = metrics.endpoints.items()
     yield _counter(
         "endpoint_awake_seconds",
@@ -133,6 +144,12 @@ def _endpoints(metrics: LedgerMetrics) -> Iterator[Metric]:
         "Cost of that time, without awake windows whose price is not known. Pruning does not lower it.",
         ("endpoint",),
         [((name,), one.dollars) for name, one in endpoints if one.dollars is not None],
+    )
+    yield _counter(
+        "endpoint_charges_dollars",
+        f"What endpoints charged for answers that are paid by the request or the token. {_ALL}",
+        ("endpoint",),
+        _labelled(metrics.totals, Total.CHARGES),
     )
     yield _gauge(
         "endpoint_awake",

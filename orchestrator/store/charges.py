@@ -9,7 +9,9 @@ import orjson
 
 from orchestrator.domain.budget import day_of
 from orchestrator.domain.costs import Receipt
+from orchestrator.domain.running_totals import Total
 from orchestrator.domain.terms import Spent
+from orchestrator.store.running_totals import grow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +57,7 @@ class Charges:
         values = {"run": run_id, "rows": orjson.dumps(rows).decode(), "now": now, "day": day_of(now)[0]}
         async with self._database.write() as connection:
             await connection.execute(_ADD, values)
+            await grow(connection, {(Total.CHARGES, name): one.dollars for name, one in charges.items()})
 
     async def add_to_command(self, job: str, endpoint: str, charge: Charge) -> None:
         """Add a charge to those of the present day of a command of the user, which is no run: it has the number 0."""
@@ -69,6 +72,7 @@ class Charges:
         }
         async with self._database.write() as connection:
             await connection.execute(_ADD_TO_COMMAND, values)
+            await grow(connection, {(Total.CHARGES, endpoint): charge.dollars})
 
 
 async def receipts_of_charges(connection: AsyncConnection, moment: float, endpoint: str | None = None) -> list[Receipt]:

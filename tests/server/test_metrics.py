@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import Policy
+from orchestrator.domain.charges import Charge, UsePrice
 from orchestrator.domain.costs import bill
 from orchestrator.domain.errors import FailureKind, LossCause
 from orchestrator.engine.stop import Stop
@@ -97,6 +99,30 @@ async def test_the_totals_are_those_of_all_runs(http: Inside, tmp_path: Path) ->
     assert found["orchestrator_commit_seconds_sum"] > 0
     assert found["orchestrator_requests_in_flight"] == found["orchestrator_runs_executing"] == 0
     assert sum(value for name, value in found.items() if name.startswith("orchestrator_items ")) == 0
+
+
+async def test_requests_are_counted_by_status_and_charges_by_endpoint(
+    http: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.server.polls.KEPT", 0.0)
+    store, endpoint = http.app.store, Scripted(use_price=UsePrice(per_request=0.5), tokens=(1, 1), rate_limited=3)
+    texts = [f"text {number}" for number in range(10)] + ["poison"]
+    report = await run(job_of(texts, endpoint, tmp_path, Policy(concurrency=4, backoff=QUICK)), store)
+    found = await scraped(http)
+    assert found["orchestrator_responses_total status=200"] == 10
+    assert found["orchestrator_responses_total status=429"] == 3
+    assert (
+        found["orchestrator_requests_total"]
+        == report.asked
+        == sum(value for name, value in found.items() if name.startswith("orchestrator_responses_total"))
+    )
+    assert found["orchestrator_endpoint_charges_dollars_total endpoint=scripted"] == 5.0
+    await store.charges.add_to_command("bench", "other", Charge(2.0, 0.0, 0.0, 0.25))
+    await prune(store, time.time() + LATER)
+    await retain(store, 0.0, time.time() + LATER)
+    found = await scraped(http)
+    assert found["orchestrator_endpoint_charges_dollars_total endpoint=scripted"] == 5.0
+    assert found["orchestrator_endpoint_charges_dollars_total endpoint=other"] == 0.25
 
 
 async def test_pruning_lowers_no_counter(http: Inside, tmp_path: Path) -> None:
