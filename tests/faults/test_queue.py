@@ -162,6 +162,7 @@ def test_a_held_run_gives_up_its_slot_and_continues_when_released(scene: Scene) 
         assert state(scene, first) == "stopped"
         scene.service.behave()
         scene.run("go", str(first))
+        assert "lets it go on" not in stands(scene, first)
         finished(scene, first)
     assert scene.left_paused
 

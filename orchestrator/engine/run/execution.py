@@ -204,7 +204,7 @@ class Execution:
     async def _rest(self) -> None:
         """Wait until the run is released, or a stop is requested. A queued run waits in the queue."""
         if self._queued:
-            raise Held(f"held; `orchestrator go {self._run.id}` lets it go on")
+            raise Held("it was held")
         self._events.emit(RunHeld(self._run.id))
         with self._stop.while_running():
             await self._controls.until(held=False)
