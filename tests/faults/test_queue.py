@@ -70,6 +70,26 @@ def test_queued_runs_share_one_window_of_their_endpoint_and_a_later_submission_j
     ]
 
 
+def test_a_queued_rollout_shares_the_window_of_its_endpoint_with_plain_runs(scene: Scene) -> None:
+    scene.service.behave(hold_after=ANSWERED)
+    first = submit(scene, job(scene, "first"))
+    rollout, asks = (
+        job(scene, "second", range(100, 120)),
+        "async def twice(row, ask):\n    return await ask(await ask(row['text']))\n",
+    )
+    rollout.write_text(asks + rollout.read_text().replace("request='{text}'", "rollout=twice"))
+    with serving(scene):
+        scene.held_back()
+        second, third = submit(scene, rollout), submit(scene, job(scene, "third", range(200, 240)))
+        assert stands(scene, second["run"]) == "due now"
+        scene.service.behave()
+        finished(scene, first["run"], second["run"], third["run"])
+    assert scene.left_paused
+    assert len(scene.service.calls("POST /v2/.*/resume")) == len(scene.service.calls("POST /v2/.*/pause")) == 1
+    assert scene.workplace.count("ask") == 40
+    assert scene.workplace.query("SELECT count(DISTINCT run_id), count(DISTINCT window_id) FROM hold") == [(3, 1)]
+
+
 def test_a_run_that_depends_on_another_shares_its_window(scene: Scene) -> None:
     scene.service.behave()
     first = submit(scene, job(scene, "first"))["run"]
