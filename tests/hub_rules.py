@@ -77,8 +77,9 @@ class Account:
 class Trouble:
     """What happens to requests whose "METHOD /path" matches: `times` of them get the status, or none if it is 0.
 
-    `cut`: the connection is closed after this many bytes of the body. `meanwhile`: is called, then the request is
-    handled as usual. `lost`: the request is handled, and its answer is lost. `silent`: it is never answered.
+    `after`: the status comes with this Retry-After. `cut`: the connection is closed after this many bytes of the body.
+    `meanwhile`: is called, then the request is handled as usual. `lost`: the request is handled, and its answer is
+    lost. `silent`: it is never answered.
     """
 
     pattern: str
@@ -88,6 +89,7 @@ class Trouble:
     message: str = "trouble"
     code: str | None = None
     lost: bool = False
+    after: str | None = None
     silent: bool = False
     times: int = 1
 
@@ -123,7 +125,10 @@ async def cut_or_refused(request: web.Request, trouble: Trouble) -> web.StreamRe
         assert request.transport is not None
         request.transport.abort()
         raise Refused(500, "cut")
-    raise Refused(trouble.status, trouble.message, trouble.code)
+    refused = Refused(trouble.status, trouble.message, trouble.code)
+    if trouble.after is not None:
+        refused.answer.headers["Retry-After"] = trouble.after
+    raise refused
 
 
 def ranged(request: web.Request, data: bytes, headers: Mapping[str, str]) -> web.Response:

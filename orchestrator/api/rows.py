@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from tempfile import TemporaryFile, gettempdir
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, overload
 from weakref import finalize
 
 from orchestrator.domain.errors import OrchestratorError, UsageError
@@ -37,9 +37,10 @@ class Rows:
     """The completed or the discarded rows of a run, in input order.
 
     They stay in the ledger: each iteration reads them again, page by page, so any number of them takes the same memory,
-    and they can be read after the application is closed. A row is a dict: `id`, the kept columns, and `output`, or
-    `error` and `attempts` if it was discarded. If the ledger is gone, reading raises `LedgerError`; if the run has been
-    deleted from it, `UsageError`. `len` is the number of rows when this was made.
+    and they can be read after the application is closed. `rows[7]` and `rows[-10:]` read only these. A row is a dict:
+    `id`, the kept columns, and `output`, or `error` and `attempts` if it was discarded. If the ledger is gone, reading
+    raises `LedgerError`; if the run has been deleted from it, `UsageError`. `len` is the number of rows when this was
+    made.
     """
 
     def __init__(self, ledger: Path, run: Run, state: ItemState, length: int) -> None:
@@ -55,6 +56,32 @@ class Rows:
         for page in self._pages():
             yield from page
 
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return one row, or those of a slice as a list. What lies before it is not read."""
+        if isinstance(index, slice):
+            places = range(self._length)[index]
+            if not places:
+                return []
+            lowest, highest = sorted((places[0], places[-1]))
+            found = list(islice(self._after(lowest), 0, highest - lowest + 1, abs(places.step)))
+            return found if places.step > 0 else found[::-1]
+        try:
+            place = range(self._length)[index]
+        except TypeError:
+            raise TypeError(
+                f"rows are found by number or slice, not by {index!r}: result[0] is a dict, with id, kept columns and "
+                "output; result.to_pandas() has columns"
+            ) from None
+        for row in self._after(place):
+            return row
+        raise IndexError(f"row {index} is no longer settled: read the result anew")
+
     def __repr__(self) -> str:
         """Return one line."""
         return f"<{self._length:,} {self._state} rows of run {self._run.id} of {self._run.job}>"
@@ -66,9 +93,15 @@ class Rows:
         except OrchestratorError as error:  # the ledger is gone, for example
             return tag("p", str(error))
 
-    def _pages(self) -> Iterator[list[dict[str, Any]]]:
+    def _after(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield the rows after the first `count`."""
         with SettledRows.open(self._ledger, self._run.id, self._run.created_at) as rows:
-            for page in rows.pages(self._state):
+            begin, before = rows.near(self._state, count)
+        return islice(chain.from_iterable(self._pages(begin)), count - before, None)
+
+    def _pages(self, begin: int = 0) -> Iterator[list[dict[str, Any]]]:
+        with SettledRows.open(self._ledger, self._run.id, self._run.created_at) as rows:
+            for page in rows.pages(self._state, begin):
                 yield [one.record() for one in results_in(page) if one.state is self._state]
 
     # -- as a table ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import to_thread
 
 from orchestrator.api.result import Result, result_of
-from orchestrator.api.run_summary import summary_of
+from orchestrator.api.run_summary import StatusSummary, SubmittedRun, summary_of
 from orchestrator.app import explained, open_app
 from orchestrator.domain.errors import UsageError
 from orchestrator.engine.daemon.submit import Queueing
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run
     from orchestrator.engine.awake.sweep import Swept
-    from orchestrator.engine.daemon.submit import Submitted
     from orchestrator.engine.run.plan import Forecast
     from orchestrator.engine.run.run_request import RunRequest
-    from orchestrator.engine.status import RunStatus
     from orchestrator.engine.stop import Stop
     from orchestrator.ports import EventListener
 
@@ -126,7 +124,7 @@ class Verbs:
         after: Sequence[str | int] = (),
         after_end: Sequence[str | int] = (),
         key: str | None = None,
-    ) -> Submitted:
+    ) -> SubmittedRun:
         """Queue a run, which a daemon (`orchestrator serve`) executes. It must find the job's functions in files.
 
         Args:
@@ -147,7 +145,13 @@ class Verbs:
         waits_for = [*((str(run), False) for run in after), *((str(run), True) for run in after_end)]
         due_at, needed_at = (None if moment is None else moment.timestamp() for moment in (at, deadline))
         queueing = Queueing(due_at, needed_at, priority, waits_for, key, (due_at, needed_at, priority, waits_for))
-        return await self._do(lambda app: app.submit(request, queueing), create=True)
+
+        async def queued(app: App) -> SubmittedRun:
+            found = await app.submit(request, queueing)
+            counts = await app.store.views.counts(found.run.id, found.run.total)
+            return SubmittedRun(self._summary(found.run, counts), found.new, found.served)
+
+        return await self._do(queued, create=True)
 
     async def plan(
         self, job: Job | str | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
@@ -183,9 +187,20 @@ class Verbs:
         """Return the result of a run, finished or not: given by its number, or by its job's name for the latest."""
         return await self._do(lambda app: result_of(app, str(run)))
 
-    async def status(self, run: str | int | None = None) -> RunStatus:
+    async def status(self, run: str | int | None = None) -> StatusSummary:
         """Return the status of a run; None is the latest of all."""
-        return await self._do(lambda app: app.status(None if run is None else str(run)))
+        found = await self._do(lambda app: app.status(None if run is None else str(run)))
+        return StatusSummary(
+            self._summary(found.run, found.counts),
+            found.tokens,
+            found.causes,
+            found.noted,
+            found.traffic,
+            found.asks,
+            None if found.waits is None else self._worded(found.waits),
+            found.cost_left,
+            found.workers,
+        )
 
     async def report(self, run: str | int | None = None, *, since: float = 0.0) -> Report:
         """Return the report on a run, or without one, on everything since a moment (seconds since 1970 UTC)."""

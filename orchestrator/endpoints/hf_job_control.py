@@ -107,7 +107,8 @@ class JobControl:
     """The control plane of one job at a time: that of an endpoint without replicas, or one replica.
 
     If the answer to a creation was lost, or two processes have created a job at once, there are two for a moment; the
-    first one counts, and the others are cancelled.
+    first one counts, and the others are cancelled: at once, or by the next look of a process that has created one, if
+    the list did not show them yet.
     """
 
     installing = False
@@ -123,6 +124,7 @@ class JobControl:
         self._cancelled: list[JobDescription] = []  # by us, and not seen ended yet
         self._silent: str | None = None  # why it did not answer the last time that we asked
         self._answered = False  # since the last resume
+        self._created = False  # since the last resume
         self._left = False
         self._window: str | None = None
         self._seconds = inf
@@ -149,13 +151,18 @@ class JobControl:
         alive = await self._alive(within=0.0 if self._count == 1 else self.look_every)
         if alive:
             self._job = alive[0]
+            if self._created:
+                known = {job.id for job in self._cancelled}
+                await self._cancel(job for job in alive[1:] if job.id not in known)
             return _state_of(self._job)
         self._silent = None
         jobs = self._access.jobs
         while self._cancelled:
-            self._job = await jobs.again(self._cancelled[-1])
-            if not self._job.ended:
-                return _state_of(self._job)
+            cancelled = await jobs.again(self._cancelled[-1])
+            if self._job is None or self._job.id == cancelled.id:
+                self._job = cancelled
+            if not cancelled.ended:
+                return _state_of(cancelled)
             self._cancelled.pop()
         if self._job is not None and not self._job.ended:
             self._job = await jobs.again(self._job)
@@ -187,13 +194,14 @@ class JobControl:
 
         Raises `ApiBusy` if the API cannot do it now; then the same call may find the job.
         """
-        self._left = self._answered = False
+        self._left = self._answered = self._created = False
         spec, labels = self._spec(), self._labels()
         failure: EndpointSilent | None = None
         for _ in range(_CREATIONS):
             if await self._keep_first():
                 return
             try:
+                self._created = True
                 self._job = await self._access.jobs.run(spec, labels)
             except ApiBusy:
                 raise
@@ -221,7 +229,7 @@ class JobControl:
 
     async def pause(self, *, to_zero: bool = False) -> None:
         """Cancel its jobs. Does nothing if there is none."""
-        self._left, self._silent = True, None
+        self._left, self._silent, self._created = True, None, False
         await self._cancel(await self._alive())
 
     @asynccontextmanager

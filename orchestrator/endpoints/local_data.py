@@ -74,7 +74,7 @@ class LocalData:
 
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """Return one entry per request: the model's output, or why there is none."""
-        files = await contents_in(requests) if self._elsewhere else None
+        files = await contents_in(requests, elsewhere=self._elsewhere)
         sent = b',"files":' + exact_json.dumps(files) if files else b""
         body = b'{"inputs":[' + b",".join(requests) + self._tail + sent + b"}"
         try:

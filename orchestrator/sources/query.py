@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.location import is_location
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.pattern import same_files
 from orchestrator.sources.reading import absolute, reading
@@ -46,6 +47,10 @@ class QuerySource:
     id: str | None = None
 
     def __post_init__(self) -> None:
+        if is_location(self.database):
+            raise UsageError(
+                "QuerySource reads a database that is on this machine: copy the file here, and name the copy"
+            )
         if "://" in str(self.database):
             raise UsageError(
                 "QuerySource reads SQLite and DuckDB files, not URLs: use a function that returns the rows"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
 
 _BUFFER = 1 << 20
-_REQUESTS = 16  # at a time, where each object of many is asked for its version
+REQUESTS = 16  # at a time, where each object of many is asked for its version
 _BOM = b"\xef\xbb\xbf"
 MOST_OF_LINE = 64 << 20  # bytes: the row made from it takes ten times as much memory
 
@@ -136,7 +136,7 @@ class FileSource(ABC):
         For objects, it covers their locations and the stores' own versions of them, so that they need not be read.
         """
         if isinstance(self.path, Location):
-            return _sha256_of_versions(self._objects(self.path))
+            return sha256_of_versions(self._objects(self.path))
         first, *others = self.files()
         if not others and first == self.path:
             return sha256_of(first)
@@ -162,8 +162,9 @@ class FileSource(ABC):
                 yield from _said_where(path, _placed(rows, placed.get(path)))
 
 
-def _sha256_of_versions(locations: Sequence[Location]) -> str:
-    with ThreadPoolExecutor(_REQUESTS) as threads:
+def sha256_of_versions(locations: Sequence[Location]) -> str:
+    """Return the hex SHA-256 over the locations and the stores' own versions of the objects."""
+    with ThreadPoolExecutor(REQUESTS) as threads:
         versions = threads.map(fingerprint, locations)
         lines = [f"{location}\0{version}\n" for location, version in zip(locations, versions, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

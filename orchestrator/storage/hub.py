@@ -16,6 +16,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import StorageSilent, UsageError
+from orchestrator.domain.phrases import duration
 from orchestrator.version import __version__
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SILENCE_SECONDS = 60.0  # as in other stores; the package itself waits for ever
+_LONGEST_WAIT = 300  # seconds: the Hub counts requests in windows of five minutes
 _LOGIN = "set the environment variable HF_TOKEN, or run `hf auth login`"
 _CLIENT = logging.getLogger("huggingface_hub.utils._http")  # it logs every request that it repeats
 _QUERY = re.compile(r"\?[^\s'\"]+")
 _REFUSED = "Invalid credentials"  # the Hub's words if a token is not valid; it also answers 401 without a token
+
+
+class _LongWait(Exception):
+    """The Hub asks us to come back much later."""
 
 
 def hub_package(what: str, module: str = "") -> ModuleType:
@@ -89,11 +95,14 @@ def using_hub(what: str, *, write: bool = False) -> Iterator[None]:
     """
     errors = hub_package(what, ".errors")
     http = import_module("httpx2")
-    hooks = hub_package(what, ".utils").get_session().event_hooks["request"]
-    if _bounded not in hooks:
-        hooks.append(_bounded)
+    hooks = hub_package(what, ".utils").get_session().event_hooks
+    for moment, hook in (("request", _bounded), ("response", _soon)):
+        if hook not in hooks[moment]:
+            hooks[moment].append(hook)
     try:
         yield
+    except _LongWait as wait:
+        raise StorageSilent(f"{what}: {wait}: run again after that time") from wait
     except (OSError, ValueError, RuntimeError, http.HTTPError, http.InvalidURL) as failure:
         if (translated := _translated(failure, errors, http, what, write=write)) is None:
             raise
@@ -104,6 +113,18 @@ def _bounded(request: Any) -> None:
     """Give a request without a timeout one."""
     timeout = request.extensions["timeout"]
     timeout.update({phase: _SILENCE_SECONDS for phase, seconds in timeout.items() if seconds is None})
+
+
+def _soon(answer: Any) -> None:
+    """Raise `_LongWait` if the Hub asks for one, which the package would sleep through without a word."""
+    if answer.status_code != 429 and answer.status_code < 500:
+        return
+    limit = hub_package("the Hub", ".utils").parse_ratelimit_headers(answer.headers)
+    waits = 0 if limit is None or limit.remaining else limit.reset_in_seconds
+    after = answer.headers.get("Retry-After", "").strip()
+    waits = max(waits, int(after) if after.isdecimal() else 0)
+    if waits > _LONGEST_WAIT:
+        raise _LongWait(f"the Hub answers {answer.status_code} and asks to wait {duration(waits)}")
 
 
 def _translated(

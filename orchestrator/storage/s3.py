@@ -37,12 +37,12 @@ class S3(ArrowStorage):
         return _made(endpoint, region, proxy, os.environ.get("AWS_CA_BUNDLE"))
 
     def abort_unfinished(self, locations: Sequence[Location]) -> None:
-        """Abort unfinished multipart uploads to exactly these keys, if boto3 is installed: Arrow cannot list them."""
-        if find_spec("boto3") is None:
+        """Abort unfinished uploads to exactly these keys, if botocore is installed: Arrow cannot list them."""
+        if find_spec("botocore") is None:
             return
-        boto3, failures = import_module("boto3"), import_module("botocore.exceptions")
+        session, failures = import_module("botocore.session").Session(), import_module("botocore.exceptions")
         with suppress(failures.BotoCoreError, failures.ClientError):  # it costs storage, but no delivery fails for it
-            client = boto3.client("s3", endpoint_url=_endpoint())
+            client = session.create_client("s3", endpoint_url=_endpoint(), region_name=os.environ.get("AWS_REGION"))
             for location in locations:
                 _abort(client, location)
 

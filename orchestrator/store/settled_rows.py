@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from orchestrator.store.views import ItemView
 
 _BUSY = 30.0  # seconds for which a read waits; with a write-ahead log it never has to
+_CHUNK_OF = {  # the counters of chunks agree with their results at every commit
+    outcome: f"""SELECT lo, before FROM
+    (SELECT lo, sum({outcome}) OVER (ORDER BY lo) - {outcome} AS before FROM chunk WHERE run_id = :run)
+    WHERE before <= :number ORDER BY lo DESC LIMIT 1"""
+    for outcome in ("completed", "discarded")
+}
 _SAME_RUN = "SELECT 1 FROM run WHERE id = :run AND created_at = coalesce(:created, created_at)"
 
 
@@ -49,12 +55,22 @@ class SettledRows:
                 raise UsageError(f"ledger {ledger} no longer has run {run_id}: run the job again")
             yield cls(connection, ledger, run_id)
 
-    def pages(self, outcome: str) -> Iterator[list[ItemView]]:
-        """Yield the rows with this outcome, `completed` or `discarded`, in input order. Keeps one page."""
-        after = (self._run_id << POSITION_BITS) - 1
+    def pages(self, outcome: str, begin: int = 0) -> Iterator[list[ItemView]]:
+        """Yield the rows with this outcome, `completed` or `discarded`, in input order, from a position on.
+
+        Keeps one page.
+        """
+        after = (self._run_id << POSITION_BITS | begin) - 1
         while page := self._read(PAGE_OF, after=after, outcome=outcome):
             yield page
             after = self._run_id << POSITION_BITS | page[-1].position
+
+    def near(self, outcome: str, number: int) -> tuple[int, int]:
+        """Return the position of the chunk that has this row of an outcome, and how many such rows are before it."""
+        with plain_words(self._ledger):
+            values = {"run": self._run_id, "number": number}
+            found = self._connection.execute(_CHUNK_OF[outcome], values).fetchone()
+        return (0, 0) if found is None else (int(found[0]), int(found[1]))
 
     def of(self, keys: Sequence[int]) -> list[ItemView]:
         """Return the rows of these items, as the ledger numbers them, in any order."""

@@ -1,4 +1,4 @@
-"""Files in stored requests: read when they are sent, and refused if they have changed since they were ingested."""
+"""Files in stored requests, here or on other machines: read when they are sent, and refused if they have changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TypeGuard
 from anyio import to_thread
 
 from orchestrator import exact_json
-from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.domain.errors import FailureKind, RequestFailed, StorageSilent, UsageError
+from orchestrator.domain.location import Location, is_location
+from orchestrator.storage import opened
 from orchestrator.wires.failures import check_room
 
 _KEYS = {"$file", "sha256", "content_type"}  # see `domain.item.File.as_json`
@@ -28,10 +30,13 @@ async def bytes_of(file: Mapping[str, str]) -> bytes:
     return await to_thread.run_sync(_read, file)
 
 
-async def contents_in(requests: Sequence[bytes]) -> dict[str, str]:
-    """Return the bytes of all files in stored requests, in base64 by SHA-256, for a server on another machine."""
+async def contents_in(requests: Sequence[bytes], *, elsewhere: bool) -> dict[str, str]:
+    """Return the bytes of files in stored requests, in base64 by SHA-256, for a worker that cannot read them itself.
+
+    `elsewhere`: it is on another machine. A worker on this one reads the files that are here.
+    """
     named = [exact_json.loads(request) for request in requests if MARK in request]
-    return await to_thread.run_sync(_contents_in, named) if named else {}
+    return await to_thread.run_sync(_contents_in, named, elsewhere) if named else {}
 
 
 async def with_base64(value: object) -> object:
@@ -53,11 +58,11 @@ async def with_data_urls(messages: object) -> object:
     return await to_thread.run_sync(_with_parts, messages)
 
 
-def _contents_in(value: object) -> dict[str, str]:
+def _contents_in(value: object, elsewhere: bool) -> dict[str, str]:  # noqa: FBT001 - `run_sync` passes no names
     if is_file(value):
-        return {value["sha256"]: _base64(value)}
+        return {value["sha256"]: _base64(value)} if elsewhere or is_location(value["$file"]) else {}
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return {name: content for part in parts for name, content in _contents_in(part).items()}
+    return {name: content for part in parts for name, content in _contents_in(part, elsewhere).items()}
 
 
 def _with_parts(value: object) -> object:
@@ -102,7 +107,17 @@ def _base64(file: Mapping[str, str]) -> str:
 
 def _read(file: Mapping[str, str]) -> bytes:
     try:
-        content = Path(file["$file"]).read_bytes()
+        if is_location(file["$file"]):
+            with opened(Location(file["$file"])) as stream:
+                content = stream.read()
+        else:
+            content = Path(file["$file"]).read_bytes()
+    except UsageError as error:
+        raise RequestFailed(FailureKind.REJECTED, str(error)) from error
+    except StorageSilent as error:
+        silence = RequestFailed(FailureKind.CONNECTION, str(error))
+        silence.sent = False
+        raise silence from error
     except (OSError, ValueError) as error:
         check_room(error)
         why = getattr(error, "strerror", None) or error

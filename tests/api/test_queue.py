@@ -19,6 +19,7 @@ with connect() as app:
     try:
         found = app.submit(job_of(sink=None, {settings}))
         say(found.run.id, found.new, found.served)
+        assert repr(found.run) == '<Run 1 of talk: ingesting, 0 items: 0 completed, 0 discarded>', found.run
     except UsageError as error:
         say(error)
 """

@@ -68,6 +68,37 @@ def test_options_that_the_command_line_would_refuse_are_refused(
     assert not (tmp_path / "ledger.db").exists()
 
 
+def test_rows_are_found_by_number_and_slice_as_in_a_list(job: Job, tmp_path: Path) -> None:
+    result = run(job, ledger=tmp_path / "ledger.db")
+    assert (result[0], result[-1], result[2:], result[::-2]) == (
+        ANSWERED[0],
+        ANSWERED[-1],
+        ANSWERED[2:],
+        ANSWERED[::-2],
+    )
+    assert result[9:] == []
+    assert [row["id"] for row in result.discarded[:1]] == ["bad"]
+    with pytest.raises(IndexError):
+        result[5]
+    with pytest.raises(TypeError, match="by number or slice, not by 'output'"):
+        result["output"]  # type: ignore[call-overload]  # what a user may try
+
+
+def test_a_row_is_found_in_a_later_chunk_of_a_long_run(tmp_path: Path) -> None:
+    ledger = _filled(tmp_path / "ledger.db", 1000)
+    with closing(DRIVER.connect(ledger)) as connection, connection:
+        connection.executescript("""
+            UPDATE result SET outcome = 'discarded', output = NULL WHERE item_key % 4 = 1;
+            UPDATE chunk SET hi = 500, completed = 375, discarded = 125;
+            INSERT INTO chunk (run_id, lo, hi, state, completed, discarded) VALUES (1, 500, 1000, 'done', 375, 125);
+        """)
+    with connect(ledger) as app:
+        result = app.result("talk")
+    rows = list(result)
+    assert all(result[number] == rows[number] for number in (0, 374, 375, 600, 749))
+    assert result[370:380] == rows[370:380]
+
+
 def test_the_manifest_has_the_prompt_of_a_job_that_only_this_program_has(job: Job, tmp_path: Path) -> None:
     prompt = {"inputs": "Rate: {text}"}
     result = run(replace(job, source=IterableSource(ROWS, id="id"), request=prompt), ledger=tmp_path / "ledger.db")
@@ -109,9 +140,13 @@ def test_a_later_program_reads_the_result_of_the_latest_run_by_the_name_of_its_j
         result = app.result("talk")
         (found,) = app.runs()
         assert (found.id, found.state) == (1, "finished")
+        status = app.status("talk")
+        assert (status.run, status.state, status.counts.discarded) == (found, "finished", 1)
+        assert repr(status) == "<Run 1 of talk: finished, 6 items: 5 completed, 1 discarded>"
         with pytest.raises(UsageError, match=r"runs\('talk'\): give how many"):
             app.runs("talk")  # type: ignore[arg-type]  # what a user may try
     assert list(result) == ANSWERED  # also after the application is closed
+    assert result.manifest["causes"] == [{"kind": "rejected", "status": 400, "items": 1}]
     assert result.manifest["counts"] == {"inputs": 6, "completed": 5, "discarded": 1, "skipped": 0}
 
 

@@ -7,20 +7,24 @@ import gzip
 import lzma
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import Policy
-from orchestrator.domain.errors import NoFiles, UsageError
+from orchestrator import Policy, exact_json
+from orchestrator.domain.errors import FailureKind, NoFiles, RequestFailed, UsageError
+from orchestrator.domain.item import File, Row
 from orchestrator.domain.location import Location
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import CsvSource, JsonlSource, ParquetSource, TextSource
+from orchestrator.sources import CsvSource, FilesSource, JsonlSource, ParquetSource, TextSource
 from orchestrator.testing import SourceConformance
 from orchestrator.testing.sources import read
+from orchestrator.wires.files import bytes_of, contents_in
 from tests.doors.test_sources import as_csv, jsonl, parquet, text_lines
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.web_service import web_service
@@ -228,6 +232,60 @@ def test_the_first_of_several_objects_may_change_once_its_rows_are_read(s3: S3Se
         read_ones = [next(rows), next(rows), next(rows)]
         s3.put("in/1.txt", b"changed")
         assert len([*read_ones, *rows]) == 4
+
+
+def test_whole_files_are_rows_that_are_identified_as_on_this_machine(s3: S3Service, tmp_path: Path) -> None:
+    for name in ("b.png", "2024/a.jpg", ".hidden.png"):
+        s3.put(f"photos/{name}", name.encode())
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    source = FilesSource("s3://data/photos/", id="name")
+    there, here = read(source), read(FilesSource(tmp_path, id="name"))
+    assert [(row.id, row.columns["path"]) for row in there] == [
+        ("a.jpg", "s3://data/photos/2024/a.jpg"),
+        ("b.png", "s3://data/photos/b.png"),
+    ]
+    assert [_identified(row) for row in there] == [_identified(row) for row in here]
+    assert [row.id for row in read(FilesSource("s3://data/photos/*.png", id="name"))] == ["b.png"]
+    assert [row.id for row in read(FilesSource("s3://data/photos/b.png", id="name"))] == ["b.png"]
+    out = [Location("s3://data/photos/out.jsonl"), Location("s3://data/out.jsonl")]
+    assert source.reads_objects(out) == out[:1]
+    with pytest.raises(NoFiles, match="matches no object: check the pattern"):
+        read(FilesSource("s3://data/none/"))
+
+
+def _identified(row: Row) -> tuple[str, str]:
+    file = row.columns["file"]
+    assert isinstance(file, File)
+    return file.sha256, file.content_type
+
+
+def test_the_hash_of_whole_files_is_the_stores_versions_and_none_is_read(s3: S3Service) -> None:
+    s3.put("photos/a.png", b"one")
+    source = FilesSource("s3://data/photos/")
+    before = source.sha256()
+    assert source.sha256() == before
+    assert not [asked for asked in s3.asked if asked.range]
+    s3.put("photos/a.png", b"two")
+    assert source.sha256() != before
+
+
+def test_whole_files_are_sent_by_value_and_refused_once_they_have_changed(s3: S3Service) -> None:
+    s3.put("photos/a.png", b"one")
+    (row,) = read(FilesSource("s3://data/photos/a.png"))
+    file = row.columns["file"]
+    assert isinstance(file, File)
+    assert anyio.run(bytes_of, file.as_json()) == b"one"
+    request = exact_json.dumps({"inputs": file.as_json()})
+    sent = anyio.run(partial(contents_in, [request], elsewhere=False))
+    assert sent == {file.sha256: "b25l"}
+    s3.put("photos/a.png", b"two")
+    with pytest.raises(RequestFailed, match="has changed since it was ingested"):
+        anyio.run(bytes_of, file.as_json())
+    s3.client.delete_object(Bucket="data", Key="photos/a.png")
+    with pytest.raises(RequestFailed, match="does not exist") as failure:
+        anyio.run(bytes_of, file.as_json())
+    assert failure.value.kind is FailureKind.REJECTED
 
 
 def test_it_says_which_locations_it_reads() -> None:

@@ -241,6 +241,19 @@ async def test_a_job_whose_answer_was_lost_and_that_is_listed_late_does_not_run_
     assert service.alive() == []
 
 
+async def test_a_second_job_that_is_listed_only_later_is_cancelled_by_the_next_look(service: JobsService) -> None:
+    service.lose_answers, service.lists_nothing = 1, 3
+    async with labeller().control() as control:
+        await control.resume()
+        first, second = service.jobs.values()
+        assert (first.alive, second.alive) == (True, True)
+        await until_awake(control)
+        assert (first.alive, second.stage) == (True, CANCELED)
+        service.end(first, "COMPLETED")
+        assert await control.state() is not EndpointState.PAUSED
+        await control.pause()
+
+
 async def test_a_second_job_with_the_label_is_cancelled_and_other_jobs_are_left_alone(service: JobsService) -> None:
     first, second = (service.add(**{LABEL: "labeller"}) for _ in range(2))
     others = [service.add(**{LABEL: "another"}), service.add(name="labeller"), service.add()]

@@ -224,6 +224,12 @@ class TestWhatCannotBeRead:
         hub.trouble(Trouble("/resolve/", 503, times=100))
         self.fails("hf://datasets/acme/x/a.jsonl", "answers 503", StorageSilent)
 
+    def test_a_hub_that_asks_to_wait_for_a_day(self, hub: FakeHub) -> None:
+        hub.add("acme/x", {"a.jsonl": lines("a")})
+        hub.trouble(Trouble("/resolve/", 429, after="86400"))
+        said = "the Hub answers 429 and asks to wait 24 h 0 min: run again after that time"
+        self.fails("hf://datasets/acme/x/a.jsonl", said, StorageSilent)
+
     @pytest.mark.parametrize("endpoint", ["hub.acme.example", "ftp://hub.acme.example", "http://[::bad"])
     def test_an_endpoint_that_is_no_address(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)

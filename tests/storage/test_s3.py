@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,7 +97,9 @@ def test_an_upload_that_fails_while_its_file_is_read_leaves_the_old_object(s3: S
     assert s3.get("in/a.txt") == b"old"
 
 
-def test_an_upload_whose_connection_is_cut_leaves_the_old_object_and_the_next_one_cleans_up(s3: S3Service) -> None:
+def test_an_upload_whose_connection_is_cut_leaves_the_old_object_and_the_next_one_cleans_up(
+    s3: S3Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s3.put("in/a.txt", b"old")
     s3.put("in/a.txt.other", b"other")
     other = s3.client.create_multipart_upload(Bucket="data", Key="in/a.txt.other")["UploadId"]
@@ -107,6 +110,7 @@ def test_an_upload_whose_connection_is_cut_leaves_the_old_object_and_the_next_on
     assert "the connection was cut" in str(failure.value)
     assert s3.get("in/a.txt") == b"old"
     assert len(s3.unfinished()) == 2
+    monkeypatch.setitem(sys.modules, "boto3", None)
     storage_of(OBJECT).abort_unfinished([OBJECT])
     assert [upload["UploadId"] for upload in s3.unfinished()] == [other]
 

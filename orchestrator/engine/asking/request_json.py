@@ -14,6 +14,8 @@ from orchestrator.domain.item import File
 JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 SORTED = JSON | orjson.OPT_SORT_KEYS  # for hashes: the order of keys makes no difference
 
+_FILE_KEYS = File("", "", "").as_json().keys()
+
 
 class RequestJson(NamedTuple):  # a tuple, because one is made for each request
     """`stored`: with files by path. `sent`: the same with files by content. `hashed`: `sent`, with its keys sorted."""
@@ -28,7 +30,19 @@ def request_json(request: object) -> RequestJson:
     stored = sent = stored_request(request)
     if b'"$file"' in stored:
         sent = exact_json.dumps(request, _by_content, JSON)
+        _refuse_lookalikes(exact_json.loads(sent))
     return RequestJson(stored, sent, exact_json.dumps(request, _by_content, SORTED) if b"{" in sent else sent)
+
+
+def _refuse_lookalikes(sent: object) -> None:
+    """Raise `TypeError` for an object of the user's data that would be taken for a file, and be read."""
+    if isinstance(sent, dict):
+        if sent.keys() == _FILE_KEYS:
+            raise TypeError(f"an object with the keys {', '.join(sorted(_FILE_KEYS))} stands for a file: rename one")
+        sent = list(sent.values())
+    if isinstance(sent, list):
+        for part in sent:
+            _refuse_lookalikes(part)
 
 
 def stored_request(request: object) -> bytes:

@@ -104,7 +104,7 @@ async def manifest_of(run: Run, store: Store) -> dict[str, object]:
     """Return the manifest of what is settled now, without files: nothing is delivered."""
     counts = await store.views.counts(run.id, run.total)
     written = (run.total, counts.completed, counts.discarded)
-    return await to_thread.run_sync(_manifest, run, counts, written, await store.views.noted(run.id))
+    return await to_thread.run_sync(_manifest, run, counts, written, await _made(run, store))
 
 
 @asynccontextmanager

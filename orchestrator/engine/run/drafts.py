@@ -10,7 +10,7 @@ from orchestrator import exact_json
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.request import MissingColumn, drawn_by_chance
-from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json
+from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json, stored_request
 from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class DraftMaker:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the job's own function, the row's own values; the row bears it
-            why = f"no request could be made: {type(error).__name__}: {error}"
+            why = f"no request could be made: {_column_with(row, error)}{type(error).__name__}: {error}"
         content = _content(row) if row.id is None or request is None else b""
         digest = self._shape.copy()
         digest.update(content if request is None else hashed)
@@ -106,6 +106,17 @@ class DraftMaker:
         elif row.given_id is not None:
             kept["id"] = row.given_id
         return exact_json.dumps(kept, _plain, JSON).decode() if kept else None
+
+
+def _column_with(row: Row, error: BaseException) -> str:
+    """Return which column has the value that JSON does not know, if that is the error."""
+    for name, value in row.columns.items():
+        try:
+            stored_request(value)
+        except Exception as own:  # noqa: BLE001 - whatever the value does
+            if (type(own), str(own)) == (type(error), str(error)):
+                return f"column {name!r}: "
+    return ""
 
 
 def _hash_of(sent: bytes) -> bytes:

@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import anyio
@@ -187,28 +188,39 @@ def _sha256_now(snapshot: Snapshot) -> str:
 async def _opened(
     snapshot: Snapshot, before: Earlier | None, note: Callable[[Chunk, int], None]
 ) -> AsyncIterator[AsyncIterator[Group]]:
-    """Open the groups, each read and noted in a worker thread; the source is closed when the block ends."""
+    """Open the groups, each read and noted in a worker thread; the source is closed when the block ends.
+
+    A cancellation waits for the row in hand, not for its group.
+    """
     groups = snapshot.groups(before)
+    snapshot.halted = False
     position = 0
+    reading = Lock()
 
     def next_group() -> Group | None:
         nonlocal position
-        if (group := next(groups, None)) is not None:
-            for chunk in group:
-                if isinstance(chunk, Chunk):
-                    note(chunk, position)
-                position += len(chunk)
-        return group
+        with reading:
+            if (group := next(groups, None)) is not None:
+                for chunk in group:
+                    if isinstance(chunk, Chunk):
+                        note(chunk, position)
+                    position += len(chunk)
+            return group
+
+    def close() -> None:
+        snapshot.halted = True
+        with reading:
+            groups.close()
 
     async def read() -> AsyncIterator[Group]:
-        while (group := await to_thread.run_sync(next_group)) is not None:
+        while (group := await to_thread.run_sync(next_group, abandon_on_cancel=True)) is not None:
             yield group
 
     try:
         yield read()
     finally:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(groups.close)
+            await to_thread.run_sync(close)
 
 
 @asynccontextmanager

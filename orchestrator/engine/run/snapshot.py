@@ -38,6 +38,13 @@ Group = list[Chunk | KnownChunk]
 Delivered = Callable[[list[NewItem]], Coroutine[Any, Any, frozenset[int]]]
 
 
+T = TypeVar("T")
+
+
+class ReadingHalted(Exception):
+    """Reading has ended because the run is stopped."""
+
+
 @dataclass(slots=True)
 class Snapshot:
     """What is read from a source for one run. `sha256`, set after the last group, covers ids and requests in order.
@@ -45,6 +52,7 @@ class Snapshot:
     `input_sha256`: of the source just before it is read, if it has one. `delivered` says which rows earlier runs have
     delivered: they are left out, and counted in `left_out`. `never_kept`, set with `sha256`, names a column in `keep`
     that no row has. `reuse`: other jobs whose answers are taken over. `load`: what is to be asked, set by a plan.
+    `halted`: reading ends after the row in hand, because a source may take long for a chunk.
     """
 
     job: Job
@@ -57,6 +65,7 @@ class Snapshot:
     left_out: int = field(default=0, init=False)
     never_kept: str | None = field(default=None, init=False)
     load: Workload = field(default_factory=Workload, init=False)
+    halted: bool = field(default=False, init=False)
 
     @property
     def made_as(self) -> str | None:
@@ -85,6 +94,12 @@ class Snapshot:
                 raise Unlike  # the rows taken over may have it
         self.sha256 = digest.hexdigest()
 
+    def _until_halted(self, rows: Iterator[T]) -> Iterator[T]:
+        for row in rows:
+            if self.halted:
+                raise ReadingHalted
+            yield row
+
     def _drafts(
         self, make: DraftMaker, before: Earlier | None, stack: ExitStack
     ) -> tuple[Iterator[list[Draft] | KnownChunk], Iterator[Row]]:
@@ -95,8 +110,9 @@ class Snapshot:
             if texts is None:
                 raise Unlike
             made = partial(_made, make, source)
+            texts = self._until_halted(texts)
             return compared(before, islice(texts, self.limit), CHUNK_ROWS, made), starmap(source.row_of, texts)
-        rows = stack.enter_context(self.rows())
+        rows = self._until_halted(stack.enter_context(self.rows()))
         return _chunks(_items(make, islice(rows, self.limit))), rows
 
     @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from anyio import CancelScope, from_thread
 
 from orchestrator import Job
 from orchestrator.domain.errors import UsageError
@@ -25,7 +27,7 @@ from tests.engine.scripted import Scripted, run
 from tests.snapshots import chunks_of, items_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from orchestrator.store import Store
@@ -42,6 +44,25 @@ def test_without_an_id_column_the_id_is_the_content_and_duplicates_are_numbered(
     assert len({first.item_id, second.item_id}) == 2
     assert again.item_id == f"{first.item_id}-2"
     assert items_of([{"text": "b"}, {"text": "a"}])[1].item_id == first.item_id
+
+
+async def test_a_cancellation_ends_reading_after_the_row_in_hand(store: Store, tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class Endless:
+        def __iter__(self) -> Iterator[dict[str, object]]:
+            for number in count():
+                read.append(number)
+                if number == 3:
+                    from_thread.run_sync(reading.cancel)
+                    from_thread.run_sync(lambda: None)
+                yield {"id": number, "text": "t"}
+
+    job = Job("j", IterableSource(Endless(), id="id"), Scripted(), JsonlSink(tmp_path / "o.jsonl"))
+    with CancelScope() as reading:
+        await ingest.plan(Snapshot(job, {}, 10_000_000), store, Progress())
+    assert reading.cancelled_caught
+    assert len(read) < snapshot.CHUNK_ROWS
 
 
 @pytest.mark.parametrize("between", [1, 499, 5000])
@@ -74,6 +95,20 @@ def test_a_row_with_values_that_json_lacks_is_still_an_item(row: dict[str, objec
     bad, good = items_of([row, {"text": "good", "n": 1}])
     assert good.request == '"good"'
     assert (bad.request is None) == (bad.unreadable is not None)
+
+
+@pytest.mark.parametrize(("value", "request_"), [({1, 2}, {"inputs": "{n}"}), ({5: "a"}, "{text}")])
+def test_the_column_whose_value_json_lacks_is_named(value: object, request_: object) -> None:
+    bad, _ = items_of([{"text": "a", "n": value}, {"text": "good", "n": 1}], request=request_)
+    assert bad.unreadable is not None
+    assert bad.unreadable.startswith("no request could be made: column 'n': TypeError: ")
+
+
+def test_data_that_looks_like_a_file_in_a_request_is_refused_and_never_read() -> None:
+    lookalike = {"$file": "/etc/passwd", "sha256": "0" * 64, "content_type": "image/png"}
+    bad, _ = items_of([{"text": lookalike}, {"text": "good"}], request={"inputs": ["{text}"]})
+    assert bad.unreadable is not None
+    assert "an object with the keys $file, content_type, sha256 stands for a file: rename one" in bad.unreadable
 
 
 @dataclass(frozen=True)
