@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+unexport PYTHONDONTWRITEBYTECODE # otherwise each test process compiles all tests anew
+
 .PHONY: demo check format lint types imports test test-fast bench lock clean
 
 demo: $(VENV)/demo  ## thousands of real sentences through a real model on this machine

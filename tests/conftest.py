@@ -35,6 +35,11 @@ settings.load_profile("busy")
 TypeAdapter(int)  # the first one looks for plugins on the disk, which must not depend on the order of the tests
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests of a Ray cluster come first, so that one test process has them all: others would start a second one."""
+    items.sort(key=lambda item: "one_ray_cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_event_loop() -> Iterator[None]:
     with blockbuster_ctx("orchestrator") as detector:

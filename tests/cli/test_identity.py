@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.commands import Workplace
     from tests.servers import InferenceServer
 
+pytestmark = pytest.mark.unmeasured  # what is asked is decided in the engine and the store, whose own tests measure it
 ITEMS = 40
 NOTHING = {"new": 0, "edited": 0, "reused": 0, "retry": 0, "discarded": 0, "left_out": 0}
 
