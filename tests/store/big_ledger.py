@@ -58,7 +58,7 @@ INSERT INTO hold (window_id, process_id, run_id, job, since, until)
 INSERT INTO schedule (id, job, jobfile, about, endpoints, source, cron, tz, overlap, catch_up, catch_up_window, jitter,
                       next_slot)
     SELECT value, 'job' || value, 'f', '{}', '["endpoint"]', 'file', '0 2 * * *', 'UTC', 'skip', 'latest', 3600.0, 0.0,
-           :now + 1e6 + value FROM generate(1, 200);
+           :now + value * 1e6 FROM generate(1, 200);
 INSERT INTO slot SELECT 1 + value % 200, :old + value, 'fired', value, :old FROM generate(1, 50000);
 INSERT INTO delivered_item SELECT 1, item_id, hash FROM item WHERE key <= 100000;
 INSERT INTO tuning SELECT 'shape' || value, 8, :old, NULL FROM generate(1, 500);

@@ -188,7 +188,7 @@ async def queue(store: Store, me: int) -> None:
 
 
 async def schedules(store: Store, _me: int) -> None:
-    now = time.time() + 1e6  # a few of them are due
+    now = time.time() + 3e6  # three of them are due
     standing = (await store.schedules.due(now))[0]
     assert standing.next_slot is not None
     cron = await to_thread.run_sync(standing.meant, now)  # reads the time zone file
