@@ -105,7 +105,7 @@ async def test_requests_are_counted_by_status_and_charges_by_endpoint(
     http: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.server.polls.KEPT", 0.0)
-    store, endpoint = http.app.store, Scripted(use_price=UsePrice(per_request=0.5), tokens=(1, 1), rate_limited=3)
+    store, endpoint = http.app.store, Scripted(use_price=UsePrice(per_request=0.5), rate_limited=3)
     texts = [f"text {number}" for number in range(10)] + ["poison"]
     report = await run(job_of(texts, endpoint, tmp_path, Policy(concurrency=4, backoff=QUICK)), store)
     found = await scraped(http)
