@@ -111,6 +111,9 @@ with connect(Path("ledger.db")) as app:
     assert_type(app.result("labels"), Result)
     assert_type(app.retry("labels"), Result)
     assert_type(app.plan(job).counts.new, int)
+    assert_type(app.plan(job, canary=32).estimate.cost, float | None)
+    assert_type(app.bench(job, rate=20, slo=["p95=2s"]).shown.requests_per_second, float)
+    assert_type(app.bench("acme/labels", sweep=True, items="job.py").cost, float | None)
     assert_type([(found.job, found.counts.completed) for found in app.runs()], list[tuple[str, int]])
     assert_type([found.started_at for found in app.runs()], list[datetime | None])
     assert_type(app.stop("labels"), RunSummary)
@@ -124,6 +127,7 @@ async def main() -> None:
         assert_type(await app.run(job), Result)
         assert_type(await app.result("labels"), Result)
         assert_type((await app.plan(job)).counts.new, int)
+        assert_type((await app.bench("http://127.0.0.1:8000/", concurrency=4)).met, bool)
         async for row in app.stream(job, limit=1):
             assert_type(row, dict[str, Any])
         print(await app.submit(job), await app.report(), await app.status(1), await app.stop("labels"))

@@ -15,6 +15,8 @@ from orchestrator.api.result import Result, result_of
 from orchestrator.api.run_summary import StatusSummary, SubmittedRun, summary_of
 from orchestrator.app import explained, open_app
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.load import Arrivals, Objective, load_of
+from orchestrator.domain.policy import Policy
 from orchestrator.engine.daemon.submit import Queueing
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_request import request_for, request_from, request_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.api.run_summary import RunSummary
     from orchestrator.app import App
     from orchestrator.config import Settings
+    from orchestrator.domain.load_figures import LoadTest
     from orchestrator.domain.report import Report
     from orchestrator.domain.run import Counts, Run
     from orchestrator.engine.awake.sweep import Swept
@@ -68,6 +71,7 @@ class Verbs:
         reuse: Sequence[str] = (),
         retry: bool = False,
         overwrite: bool = False,
+        canary: int | None = None,
         progress: bool = True,
     ) -> Result:
         """Run a job to completion and deliver; after any interruption, the same call continues.
@@ -78,10 +82,11 @@ class Verbs:
             reuse: names of other jobs whose answers are reused.
             retry: ask again what the job's latest run has discarded.
             overwrite: replace existing files even if this job has not written them.
+            canary: ask so many items first, and stop there if the rest would cost more than the policy's `max_cost`.
             progress: show progress in a notebook, or in a terminal; elsewhere, nothing is shown.
 
         """
-        request = await _request(job, limit, reuse, overwrite=overwrite)
+        request = replace(await _request(job, limit, reuse, overwrite=overwrite), canary=_canary(canary))
         async with self._opened(create=True) as app:
             if retry and await app.store.runs.latest(request.job.name) is not None:
                 request = replace(request, retry=(await app.retried(request.job.name))[0].id)
@@ -154,12 +159,90 @@ class Verbs:
         return await self._do(queued, create=True)
 
     async def plan(
-        self, job: Job | str | Path, *, limit: int | None = None, reuse: Sequence[str] = (), overwrite: bool = False
+        self,
+        job: Job | str | Path,
+        *,
+        limit: int | None = None,
+        reuse: Sequence[str] = (),
+        overwrite: bool = False,
+        canary: int | None = None,
+        progress: bool = True,
     ) -> Forecast:
-        """Return what a run would do now. Calls no endpoint."""
+        """Return what a run would do now, and what that would take and cost. Calls no endpoint without a canary.
+
+        Args:
+            job: the job, or the path of a job file.
+            limit: only the first rows of the source.
+            reuse: names of other jobs whose answers are reused.
+            overwrite: replace existing files even if this job has not written them.
+            canary: first ask so many items, spread over the lengths of requests. The endpoint is woken, asked and
+                paused as by a run, and the answers are kept.
+            progress: show the progress of the canary, as `run` does.
+
+        """
         request = await _request(job, limit, reuse, overwrite=overwrite)
-        found = await self._do(lambda app: app.plan(request), lend=True)
+        if (items := _canary(canary)) is None:
+            found = await self._do(lambda app: app.plan(request), lend=True)
+        else:
+            async with self._opened(create=True) as app:
+                work = partial(app.canary, request, items)
+                found = await self._shown(app, work, request.job, progress=progress)
         return replace(found, hints=[self._worded(hint) for hint in found.hints])
+
+    async def bench(  # noqa: PLR0913 - the options of the command
+        self,
+        endpoint: str | Job,
+        *,
+        seconds: float = 100.0,
+        rate: float | None = None,
+        concurrency: int | None = None,
+        sweep: bool = False,
+        items: Job | str | Path | None = None,
+        slo: Sequence[str] = (),
+        max_cost: float | None = None,
+        remember: bool = False,
+        token_env: str | None = None,
+    ) -> LoadTest:
+        """Load an endpoint for a while, and measure latency, throughput and cost. It is woken and paused as by a run.
+
+        Args:
+            endpoint: a name from config.toml, of a Hugging Face endpoint or of one of the job's, a server's URL, or a
+                job with one endpoint, whose requests are then sent.
+            seconds: for how long requests are sent.
+            rate: open loop: so many arrivals a second, whatever comes back.
+            concurrency: closed loop: so many requests in flight; 1 by default.
+            sweep: closed loops of 1, 2, 4 ... requests in flight, to find how many are best.
+            items: a job, or the path of a job file, whose requests are sent, with its policy.
+            slo: objectives such as "p95=2s", from arrival to answer.
+            max_cost: end once it has cost so many dollars.
+            remember: with `sweep`, let runs begin with the best number of requests in flight.
+            token_env: for a URL, the environment variable with the bearer token.
+
+        """
+        from orchestrator.app.endpoints.bench import Bench
+        from orchestrator.engine.bench.load_test import LoadProgress
+
+        _refuse_text(slo=slo)
+        source = endpoint if isinstance(endpoint, Job) else items
+        job = None if source is None else (await _request(source, None, (), overwrite=False)).job
+        if not seconds > 0:
+            raise UsageError(f"seconds must be above 0, not {seconds}")
+        try:
+            load = load_of(rate, Arrivals.POISSON, concurrency, sweep=sweep)
+            objectives = [Objective.read(text) for text in slo]
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        name = _only_endpoint(endpoint) if isinstance(endpoint, Job) else endpoint
+        asked = Bench(name, load, seconds, None, token_env, job, objectives, max_cost, remember)
+        policy = Policy() if job is None else job.policy
+        async with self._opened(create=True) as app:
+            seen = Progress()
+            try:
+                return await self._stoppable(
+                    app, lambda stop: app.bench(asked, seen, stop, LoadProgress()), seen, policy.grace
+                )
+            finally:
+                self._warn_of(seen)
 
     async def stop(self, run: str | int) -> RunSummary:
         """Cancel a run, whichever process executes it. Completed items are kept."""
@@ -216,16 +299,22 @@ class Verbs:
     async def _run(
         self, app: App, request: RunRequest, listeners: Sequence[EventListener] = (), *, progress: bool
     ) -> Result:
+        work = partial(app.run, request, listeners=listeners)
+        ran = await self._shown(app, work, request.job, progress=progress)
+        return await result_of(app, str(ran.run.id), ran.manifest)
+
+    async def _shown(self, app: App, work: Callable[[Progress, Stop], Awaitable[T]], job: Job, *, progress: bool) -> T:
+        """Do what asks endpoints, and show its progress."""
         seen = Progress()
-        work = partial(app.run, request, seen, listeners=listeners)
         try:
             async with shown(seen, usual_display() if progress else None):
-                grace = request.job.policy.grace
-                ran = await self._stoppable(app, lambda stop: work(stop=stop), seen, grace)
+                return await self._stoppable(app, lambda stop: work(seen, stop), seen, job.policy.grace)
         finally:
-            for trouble in seen.troubles:
-                self._warn(trouble)
-        return await result_of(app, str(ran.run.id), ran.manifest)
+            self._warn_of(seen)
+
+    def _warn_of(self, seen: Progress) -> None:
+        for trouble in seen.troubles:
+            self._warn(trouble)
 
     async def _stoppable(self, app: App, work: Callable[[Stop], Awaitable[T]], progress: Progress, grace: float) -> T:
         return await stoppable(self._requests, work, progress, app.store.database.busy_timeout, grace)
@@ -267,6 +356,19 @@ async def _request(job: Job | str | Path, limit: int | None, reuse: Sequence[str
     else:
         raise UsageError(f"{job!r} is neither a Job nor the path of a job file")
     return await to_thread.run_sync(make)
+
+
+def _canary(items: int | None) -> int | None:
+    if items is not None and items < 1:
+        raise UsageError(f"canary must be at least 1, not {items}")
+    return items
+
+
+def _only_endpoint(job: Job) -> str:
+    names = [one.endpoint.name for one in job.endpoints]
+    if len(names) != 1:
+        raise UsageError(f"job {job.name!r} has the endpoints {', '.join(names)}: bench(NAME, items=job) tests one")
+    return names[0]
 
 
 def _refuse_text(**options: Sequence[str | int]) -> None:

@@ -26,7 +26,9 @@ Overwrite = Annotated[
 ]
 Canary = Annotated[
     int | None,
-    typer.Option(min=1, max=100_000, help="First ask N items, spread over the lengths of requests.", metavar="N"),
+    typer.Option(
+        min=1, max=100_000, help="First ask N items (64, say), spread over the lengths of requests.", metavar="N"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")]

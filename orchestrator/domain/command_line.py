@@ -22,6 +22,10 @@ _IN_PYTHON = (  # what a message tells the user of the command, and how Python s
     (re.compile("`submit --after (\\S+)`"), r"`app.submit(..., after=['\1'])`"),
     (re.compile("correct `(\\w+)` in the job file"), r"correct `\1` of the job"),
     (re.compile("with --db( PATH)?"), "with `ledger=`"),
+    (re.compile("--remember needs --sweep"), "`remember=True` needs `sweep=True`"),
+    (re.compile("--max-cost needs"), "`max_cost=` needs"),
+    (re.compile("^--(slo|rate|concurrency) "), r"`\1=` "),
+    (re.compile("--rate, --concurrency and --sweep"), "`rate=`, `concurrency=` and `sweep=`"),
 )
 
 

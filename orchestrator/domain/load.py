@@ -61,6 +61,20 @@ class Sweep:
 
 
 Load = OpenLoop | ClosedLoop | Sweep
+_MOST = 100_000  # arrivals a second, or requests in flight
+
+
+def load_of(rate: float | None, spaced: Arrivals, concurrency: int | None, *, sweep: bool) -> Load:
+    """Return the load that these options mean; one request in flight without any. Raises `ValueError`."""
+    if (rate is not None) + (concurrency is not None) + sweep > 1:
+        raise ValueError("give one of --rate, --concurrency and --sweep")
+    if rate is not None:
+        if not 0 < rate <= _MOST:
+            raise ValueError(f"--rate must be above 0 and at most {_MOST:,}, not {rate:g}")
+        return OpenLoop(rate, spaced)
+    if concurrency is not None and not 1 <= concurrency <= _MOST:
+        raise ValueError(f"--concurrency must be from 1 to {_MOST:,}, not {concurrency}")
+    return Sweep() if sweep else ClosedLoop(concurrency or 1)
 
 
 def arrivals(loop: OpenLoop, seconds: float, chance: Random) -> Iterator[float]:

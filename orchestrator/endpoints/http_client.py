@@ -49,11 +49,16 @@ def choose_client(chosen: ChosenClient) -> None:
     _chosen.set(chosen)
 
 
-def described_client(chosen: ChosenClient) -> str:
-    """Return which client asks endpoints if this one is chosen, in words for the user. Reads the disk."""
+def described_client(chosen: ChosenClient, *, main: bool = True) -> str:
+    """Return which client asks endpoints if this one is chosen, in words for the user. Reads the disk.
+
+    `main`: whether it asks in the main thread.
+    """
     aiohttp = f"aiohttp {version('aiohttp')}"
     if chosen == "aiohttp":
         return f'{aiohttp}, because of http_client = "aiohttp"'
+    if not main:
+        return f"{aiohttp}; the faster one works in the main thread alone"
     if not _has_fast_client():
         return f"{aiohttp}; the extra `fast` adds a faster one for http://"
     return f"ry {version('ry')} for http:// without a proxy, {aiohttp} for the rest"

@@ -46,6 +46,7 @@ WHERE w.endpoint = :endpoint AND w.resumed_at IS NOT NULL AND w.closed_at IS NOT
 AND h.work IS NOT NULL AND (SELECT count(*) FROM hold o WHERE o.window_id = w.id) = 1
 ORDER BY w.id DESC LIMIT :most
 """
+_TOKENS = "SELECT sum(tokens_in), sum(tokens_out), sum(completed) FROM chunk WHERE run_id = :run AND tokens_in > 0"
 _LEFT = f"""
 SELECT count(*), coalesce(sum(length(i.request)), 0)
 FROM member m CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result s ON s.item_key = m.item_key
@@ -98,6 +99,12 @@ class Estimates:
                 share = work / most if most else 1.0
                 found.append(Billing(endpoint, median(beside) if beside else 0.0, share, price))
             return found
+
+    async def tokens(self, run_id: int) -> tuple[float, float] | None:
+        """Return the mean tokens of an item's requests and answers in this run; None if the server reported none."""
+        async with self._database.read() as connection:
+            tokens_in, tokens_out, items = (await connection.execute(_TOKENS, {"run": run_id})).one()
+        return None if tokens_in is None or not items else (tokens_in / items, (tokens_out or 0) / items)
 
     async def left(self, run_id: int) -> Workload:
         """What is left to ask of a run. Reads all its rows."""

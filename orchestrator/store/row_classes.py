@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from orchestrator.domain.estimate import Workload
 from orchestrator.domain.run import Plan
 from orchestrator.store.chunks import POSITION_BITS
 from orchestrator.store.known_chunks import Earlier, KnownChunk, Unlike, completed_in, unanswered
@@ -121,17 +120,17 @@ def _check_alike(row: NewItem, versions: Sequence[Version], position: int) -> No
             raise Unlike
 
 
-def classified_known(connection: sqlite3.Connection, which: Which, known: KnownChunk) -> tuple[Plan, Workload]:
+def classified_known(connection: sqlite3.Connection, which: Which, known: KnownChunk) -> tuple[Plan, Sequence[NewItem]]:
     """What the rows of a chunk of the run before are. Only those without an answer have to be looked at."""
     if which.before is None:
         raise Unlike
     completed = completed_in(connection, known)
     if completed == known.rows:
-        return Plan(reused=completed), Workload()
+        return Plan(reused=completed), []
     left = [NewItem(*row, None) for row in unanswered(connection, which.before, known)]
     unlike = replace(which, before=None)
-    plan, load = classified(unlike, connection, left, versions_of(connection, unlike, 0, left))
-    return Plan(reused=known.rows - len(left)) + plan, load
+    plan, asked = classified(unlike, connection, left, versions_of(connection, unlike, 0, left))
+    return Plan(reused=known.rows - len(left)) + plan, asked
 
 
 def check_ids(rows: Sequence[NewItem], versions: Mapping[int, Sequence[Version]], position: int) -> None:
@@ -155,8 +154,8 @@ def classified(
     connection: sqlite3.Connection,
     rows: Sequence[NewItem],
     versions: Mapping[int, Sequence[Version]],
-) -> tuple[Plan, Workload]:
-    """How many of the rows are what, and how much of them is to be asked."""
+) -> tuple[Plan, Sequence[NewItem]]:
+    """How many of the rows are what, and those that are to be asked."""
     elsewhere: set[int] = set()
     if which.reuse:
         slim = _json([[row.item_id, row.hash] for row in rows])
@@ -168,7 +167,7 @@ def classified(
     counts["new"] += len(rows) - len(special)
     asked = [row for index, row in enumerate(rows) if classes.get(index, "new") not in {"reused", "discarded"}]
     plan = Plan(**{str(name): number for name, number in counts.items()})
-    return plan, Workload(len(asked), sum(len(row.request or "") for row in asked))
+    return plan, asked
 
 
 def class_of(row: NewItem, versions: Sequence[Version], elsewhere: bool) -> Class:  # noqa: FBT001 - three facts

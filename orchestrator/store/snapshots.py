@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.domain.estimate import Workload
     from orchestrator.store.connection import BlockingConnection
     from orchestrator.store.database import Database
     from orchestrator.store.row_classes import NewItem, Rows, Version
@@ -83,15 +82,15 @@ class Snapshots:
         reuse: Sequence[int] = (),
         position: int = 0,
         before: Earlier | None = None,
-    ) -> tuple[Plan, Workload]:
+    ) -> tuple[Plan, Sequence[NewItem]]:
         """What these rows would be to a run of this job that reuses answers of other jobs; changes nothing.
 
-        Also how much of them would be asked. `before`: the run before, if its chunks are taken over. Raises `Unlike` as
+        Also those that would be asked. `before`: the run before, if its chunks are taken over. Raises `Unlike` as
         `ingest` does.
         """
         which = Which(job_id, None, before, reuse)
 
-        def work(connection: BlockingConnection) -> tuple[Plan, Workload]:
+        def work(connection: BlockingConnection) -> tuple[Plan, Sequence[NewItem]]:
             if isinstance(rows, KnownChunk):
                 return classified_known(connection.driver, which, rows)
             versions = versions_of(connection.driver, which, position, rows)

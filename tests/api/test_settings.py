@@ -116,3 +116,32 @@ def test_a_plan_makes_no_ledger(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="there is no ledger"):
             app.runs()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_what_asking_takes_and_may_ask_a_canary_first(tmp_path: Path, server: InferenceServer) -> None:
+    job = Job("talk", IterableSource(rows(range(60)), id="id"), HttpEndpoint(server.url))
+    with connect(tmp_path / "ledger.db") as app:
+        assert "no earlier run of the job has asked enough" in str(app.plan(job).estimate)
+        found = app.plan(job, canary=32, progress=False)
+        assert (found.counts.to_ask, found.counts.reused) == (28, 32)
+        assert found.estimate.seconds is not None
+        assert server.stats().requests == 32
+        with pytest.raises(UsageError, match=r"^canary must be at least 1, not 0$"):
+            app.plan(job, canary=0)
+        assert len(app.run(job, canary=8, progress=False)) == 60
+
+
+def test_a_load_test_sends_the_requests_of_a_job_or_those_of_ours(tmp_path: Path, server: InferenceServer) -> None:
+    job = Job("talk", IterableSource(rows(range(5)), id="id"), HttpEndpoint(server.url))
+    with connect(tmp_path / "ledger.db") as app:
+        found = app.bench(job, seconds=0.3, concurrency=2, slo=["p95=1m"])
+        assert (found.met, found.shown.most_in_flight) == (True, 2)
+        assert "main thread" in found.client
+        assert server.stats().asked == {row["text"] for row in rows(range(5))}
+        assert app.bench(server.url, seconds=0.3, rate=20.0).shown.answered > 0
+        with pytest.raises(UsageError, match=r"^give one of `rate=`, `concurrency=` and `sweep=`$"):
+            app.bench(server.url, rate=20.0, sweep=True)
+        with pytest.raises(UsageError, match=r"^`remember=True` needs `sweep=True`, which finds"):
+            app.bench(server.url, remember=True)
+        with pytest.raises(UsageError, match=r"^`rate=` must be above 0"):
+            app.bench(server.url, rate=0.0)

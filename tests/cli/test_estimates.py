@@ -9,6 +9,7 @@ from tests.hf_service import hf_service
 
 if TYPE_CHECKING:
     from tests.commands import Workplace
+    from tests.servers import InferenceServer
 
 PRELUDE = "from orchestrator.endpoints import HuggingFaceEndpoint"
 ENDPOINT = "HuggingFaceEndpoint('acme/batch', price_per_hour=3600.0)"  # a dollar a second
@@ -39,3 +40,20 @@ def test_a_canary_is_paid_kept_and_says_what_the_rest_costs(workplace: Workplace
         assert "policy.max_cost is $45.00" in ended.line
         assert len(service.calls("POST /data/")) == 16  # the answers of the first canary were kept
         assert service.endpoint("batch").state == "paused"
+
+
+def test_answers_that_are_charged_and_asked_once_are_known_before_any_run(
+    workplace: Workplace, server: InferenceServer
+) -> None:
+    workplace.write_rows([*rows(range(100)), *({"id": f"again {n}", "text": "text of 1"} for n in range(900))])
+    priced = workplace.job(endpoint=f"HttpEndpoint({server.url!r}, price_per_request=0.01)", policy="")
+    estimate = workplace.run("plan", "--json", priced).json["estimate"]
+    assert (estimate["cost"], estimate["seconds"]) == (1.0, None)
+    assert workplace.run("run", "--quiet", priced).code == 0
+    assert server.stats().requests == 100
+    workplace.write_rows(rows(range(1000, 1100)))
+    slow = workplace.job(
+        endpoint=f"HttpEndpoint({server.url!r}, price_per_request=0.01)", policy="requests_per_minute=10"
+    )
+    estimate = workplace.run("plan", "--json", slow).json["estimate"]
+    assert (estimate["cost"], estimate["seconds"]) == (1.0, 600.0)

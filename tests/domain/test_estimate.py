@@ -3,18 +3,21 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.domain.charges import UsePrice
 from orchestrator.domain.estimate import (
     FEWEST,
     NOTHING_TO_ASK,
     Billing,
     MeasuredPace,
     Sample,
+    Usage,
     Workload,
     estimated,
     fitted,
@@ -193,3 +196,28 @@ def test_the_pairs_of_a_long_canary_do_not_count_as_its_pace(*, shared: bool) ->
     pace = pace_of(answered(first + then, 16, 32, shared=shared, alone=len(first)))
     assert pace is not None
     assert pace.seconds(load(rest)) == pytest.approx(truth(rest, 16), rel=0.3)
+
+
+def test_limits_of_the_policy_make_asking_as_slow_as_they_are() -> None:
+    usage = Usage(items_per_request=4, requests_per_minute=10, tokens_per_minute=2000, tokens=(10.0, 30.0))
+    assert usage.shortest(Workload(1000, 0)) == pytest.approx(60 * 1000 / 4 / 10)
+    assert replace(usage, requests_per_minute=None).shortest(Workload(1000, 0)) == pytest.approx(60 * 1000 * 40 / 2000)
+    found = estimated(Workload(1000, 0), PACE, [Billing("a", 100.0, 1.0, 3.6)], "x", usage)
+    assert found.seconds == pytest.approx(1500.0)
+    assert found.cost == pytest.approx(1.6)
+    assert "as slow as the policy's limits" in str(found)
+    assert "limits" not in str(estimated(Workload(1000, 0), PACE, [], "x", Usage(requests_per_minute=1e6)))
+
+
+def test_answers_that_are_charged_are_part_of_the_cost() -> None:
+    load, by_request = Workload(1000, 0), Usage(items_per_request=4, price=UsePrice(per_request=0.01))
+    assert estimated(load, PACE, [], "x", by_request).cost == pytest.approx(2.5)
+    assert estimated(load, PACE, [Billing("a", 0.0, 1.0, 3.6)], "x", by_request).cost == pytest.approx(2.5 + 0.501)
+    first = estimated(load, None, [], "", by_request)
+    assert (first.cost, first.seconds) == (2.5, None)
+    assert str(first).startswith("estimate: $2.50 for answers; no time, no earlier run")
+    by_token = Usage(tokens=(10.0, 30.0), price=UsePrice(per_million_tokens=(1.0, 2.0)))
+    assert estimated(load, PACE, [], "x", by_token).cost == pytest.approx(1000 * 70 / 1e6)
+    for unknown in (replace(by_token, tokens=None), replace(by_request, items_per_request=None)):
+        found = estimated(load, PACE, [], "x", unknown)
+        assert (found.cost, found.reason) == (None, "what answers will cost cannot be told from earlier ones")

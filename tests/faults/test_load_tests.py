@@ -149,3 +149,16 @@ def test_a_load_test_and_a_run_share_one_endpoint_which_the_last_one_pauses(scen
         running.send(signal.SIGINT)
         assert running.end().code == 130
     assert scene.left_paused
+
+
+def test_after_kill_9_of_a_canary_the_guard_pauses_the_endpoint(scene: Scene) -> None:
+    scene.service.behave(hold_after=4)
+    with scene.workplace.start("plan", "--canary", "16", scene.job(), env=scene.env) as running:
+        until(lambda: len(scene.service.calls("POST /data/")) > 4)
+        os.kill(running.pid, signal.SIGKILL)
+        scene.service.wait_for_state("batch", "paused")
+        until(lambda: scene.left_paused)
+    assert scene.windows == [("closed", 1, "sweep")]
+    scene.service.behave()
+    scene.run("run", scene.job())
+    assert scene.left_paused

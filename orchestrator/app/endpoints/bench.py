@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,6 +18,7 @@ from orchestrator.app.lost_debts import adopt_lost_debts
 from orchestrator.app.request_file import drafts_of, refuse_rollout
 from orchestrator.domain.budget import NO_LIMIT, Budget
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.load import Sweep
 from orchestrator.domain.policy import Policy
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.http_client import described_client
@@ -59,6 +61,10 @@ class Bench:
     max_cost: float | None = None
     remember: bool = False
 
+    def __post_init__(self) -> None:
+        if self.remember and not isinstance(self.load, Sweep):
+            raise UsageError("--remember needs --sweep, which finds the best number of requests in flight")
+
 
 async def bench(
     asked: Bench, store: Store, settings: Settings, safety: Safety, progress: Progress, stop: Stop, shown: LoadProgress
@@ -66,13 +72,14 @@ async def bench(
     """Load an endpoint and measure. It is guarded, paid, capped and paused as in a run."""
     await adopt_lost_debts(store)
     await reap(store)
+    client = partial(described_client, settings.http_client, main=current_thread() is main_thread())
     policy = Policy() if asked.job is None else asked.job.policy
     request = LoadRequest(
         asked.load,
         asked.seconds,
         await _requests(asked.job, store),
         policy,
-        await to_thread.run_sync(described_client, settings.http_client),
+        await to_thread.run_sync(client),
         asked.objectives,
         NO_LIMIT if asked.max_cost is None else Budget(max_cost=asked.max_cost),
         asked.remember,

@@ -10,12 +10,13 @@ from orchestrator.domain.estimate import basis_of, estimated, pace_of, without_w
 from orchestrator.domain.events import RestEstimated
 from orchestrator.domain.phrases import count, money
 from orchestrator.engine.asking.canary import Canary
+from orchestrator.engine.run.estimate import usage_of
 from orchestrator.store.estimates import Alike
 
 if TYPE_CHECKING:
-    from orchestrator.domain.policy import Policy
     from orchestrator.domain.run import Run
     from orchestrator.engine.awake.budget_monitor import BudgetMonitor
+    from orchestrator.job import Job
     from orchestrator.ports import EventListener
     from orchestrator.store import Store
 
@@ -24,11 +25,11 @@ class AfterCanary:
     """Decides after the canary of one run. `too_expensive` is set if the rest is not to be asked for its price."""
 
     def __init__(
-        self, run: Run, policy: Policy, store: Store, budget_monitor: BudgetMonitor, events: EventListener, *, ask: bool
+        self, run: Run, job: Job, store: Store, budget_monitor: BudgetMonitor, events: EventListener, *, ask: bool
     ) -> None:
         """`ask`: whether the rest is to be asked at all."""
         self._run = run
-        self._policy = policy
+        self._job = job
         self._store = store
         self._budget_monitor = budget_monitor
         self._events = events
@@ -49,9 +50,9 @@ class AfterCanary:
         pace, billing = pace_of(samples), without_waking(await estimates.billing(run))
         if pace is None or not load.items:
             return True
-        found = estimated(load, pace, billing, basis_of(run, len(samples)))
+        found = estimated(load, pace, billing, basis_of(run, len(samples)), await usage_of(self._job, run, self._store))
         self._events.emit(RestEstimated(load.items, found))
-        most, spent = self._policy.max_cost, await self._budget_monitor.dollars()
+        most, spent = self._job.policy.max_cost, await self._budget_monitor.dollars()
         if most is not None and found.cost is not None and spent + found.cost > most:
             self.too_expensive = TooExpensive(
                 f"{count(load.items, 'more item')} would cost about {money(found.cost)}, and {money(spent)} are spent, "

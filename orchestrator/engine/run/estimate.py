@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, basis_of, estimated, pace_of
+from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, Usage, basis_of, estimated, pace_of
 from orchestrator.domain.urls import shown
+from orchestrator.ports import PricedByUse
 
 if TYPE_CHECKING:
     from orchestrator.domain.estimate import Workload
@@ -31,6 +32,22 @@ async def estimate_for(load: Workload, job: Job, identity: object, job_id: int |
     alike = [] if job_id is None else await store.estimates.alike(job_id, names, shown(identity))
     for run in alike:
         if (pace := pace_of(await store.estimates.samples(run))) is not None:
-            billing = await store.estimates.billing(run.run)
-            return estimated(load, pace, billing, basis_of(run.run, pace.samples))
-    return estimated(load, None, [], "")
+            billing, usage = await store.estimates.billing(run.run), await usage_of(job, run.run, store)
+            return estimated(load, pace, billing, basis_of(run.run, pace.samples), usage)
+    return estimated(load, None, [], "", await usage_of(job, None, store))
+
+
+async def usage_of(job: Job, run_id: int | None, store: Store) -> Usage:
+    """Return what limits and prices the job has, and the tokens of items in this run. With one endpoint, it may charge.
+
+    Of several endpoints that charge, nobody knows beforehand which of them will answer how much.
+    """
+    policy, endpoints = job.policy, [one.endpoint for one in job.endpoints]
+    prices = [one.use_price for one in endpoints if isinstance(one, PricedByUse) and one.use_price is not None]
+    return Usage(
+        None if policy.batch_size == "auto" else policy.batch_size or 1,
+        policy.requests_per_minute,
+        policy.tokens_per_minute,
+        None if run_id is None else await store.estimates.tokens(run_id),
+        prices[0] if len(endpoints) == 1 and prices else None,
+    )

@@ -107,7 +107,7 @@ class Execution:
         self._controls = controls
         self._budget_monitor = BudgetMonitor(store, run, budgets_of(self._job.policy, safety.budget))
         self._after_canary = AfterCanary(
-            run, self._job.policy, store, self._budget_monitor, events, ask=not request.only_canary
+            run, self._job, store, self._budget_monitor, events, ask=not request.only_canary
         )
         self._run_window = RunWindow(self._job.policy)
         self._uses = EndpointUses(

@@ -133,19 +133,28 @@ async def _count(
     look: Look | None,
     before: Earlier | None,
 ) -> Plan:
-    found, position, snapshot.load = Plan(), 0, Workload()
-    async with _repeats() as ids:
+    found, position, load = Plan(), 0, Workload()
+    async with _repeats() as ids, _repeats() as requests:
         async with _opened(snapshot, before, partial(_note_ids, ids)) as groups:
             async for group in groups:
                 for chunk in group:
-                    part, load = await store.snapshots.classify(job_id, chunk, snapshot.reuse, position, before)
-                    found, snapshot.load = found + part, snapshot.load + load
+                    part, asked = await store.snapshots.classify(job_id, chunk, snapshot.reuse, position, before)
+                    requests.add([row.shares for row in asked], load.items)
+                    found += part
+                    load += Workload(len(asked), sum(len(row.request or "") for row in asked))
                     position += len(chunk)
                     if look is not None and isinstance(chunk, Chunk):
                         await look(chunk)
                 events.emit(SourceRead(found))
         await to_thread.run_sync(_refuse_repeated, ids, snapshot)
+        snapshot.load = await to_thread.run_sync(_asked_once, load, requests)
     return found
+
+
+def _asked_once(load: Workload, requests: Repeats) -> Workload:
+    """Return the load without the rows whose request an earlier row has. They are taken to be as long as all others."""
+    items = load.items - sum(map(len, requests.found()))
+    return Workload(items, round(load.size * items / load.items)) if load.items else load
 
 
 async def _check(snapshot: Snapshot, found: Plan, job_id: int | None, names: Mapping[str, str], store: Store) -> None:
