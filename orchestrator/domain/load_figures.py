@@ -11,6 +11,7 @@ from orchestrator.domain.load import Objective, Stair
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.domain.charges import Charge
     from orchestrator.domain.engine_metrics import EngineSample
     from orchestrator.domain.load import Load
     from orchestrator.domain.load_tally import LoadSlice, LoadTally
@@ -257,7 +258,7 @@ class LoadTest:
     remembered: int | None = None
     cold_start: float = 0.0
     spent: Spent | None = None  # None for an endpoint that does not bill
-    charged: float | None = None  # dollars for answers; None for an endpoint that does not charge for them
+    charged: Charge | None = None  # for all answers; None for an endpoint that does not charge for them
     price_per_hour: float | None = None
     billed: Billed | None = None
     proof: str | None = None
@@ -278,11 +279,18 @@ class LoadTest:
         """Dollars that the load test has cost; None if the price is not known."""
         if self.billed is not None and self.billed.dollars is not None:
             return self.billed.dollars
-        return self.charged if self.spent is None else self.spent.cost(self.price_per_hour)
+        if self.spent is not None:
+            return self.spent.cost(self.price_per_hour)
+        return None if self.charged is None else self.charged.dollars
 
     @property
     def cost_per_1000(self) -> float | None:
-        """Dollars per 1,000 items at this load (at the knee of a sweep), with the endpoint awake only to work."""
+        """Dollars per 1,000 items at this load (at the knee of a sweep), with the endpoint awake only to work.
+
+        Answers that are charged cost the same under any load.
+        """
+        if self.charged is not None and self.charged.requests:
+            return self.charged.dollars / (self.charged.requests * self.items_per_request) * 1000
         if self.price_per_hour is None or not self.shown.items_per_second:
             return None
         return self.price_per_hour / 3600 / self.shown.items_per_second * 1000

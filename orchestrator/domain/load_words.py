@@ -79,7 +79,8 @@ def test_words(test: LoadTest) -> Words:
     if test.spent is not None:
         words.append(("cost", _cost(test)))
     elif test.charged is not None:
-        words.append(("cost", f"{money(test.charged)} for answers"))
+        said, each = f"{money(test.charged.dollars)} for answers", test.cost_per_1000
+        words.append(("cost", said if each is None else f"{said}; {money(each)} per 1,000 items"))
     if test.remembered is not None:
         words.append(("remembered", f"runs begin with {count(test.remembered, 'request')} in flight"))
     return words

@@ -161,6 +161,7 @@ def test_an_endpoint_that_charges_for_answers_is_asked_for_no_more_than_the_load
     ended = workplace.run("endpoints", "bench", "paid", *load, env=env)
     assert (ended.code, ended.json["ended"]) == (4, "its answers have cost $2.00, of $2.00")
     assert 2.0 <= ended.json["cost"] <= 3.0  # what was in flight may have been answered
+    assert ended.json["cost_per_1000"] == 250.0
     assert workplace.run("costs", "--json", env=env).json["costs"][0]["dollars"] == ended.json["cost"]
 
 

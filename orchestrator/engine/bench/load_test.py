@@ -279,7 +279,7 @@ class _Measurement:
             asked.client,
             knee=knee([step.stair for step in steps]) if isinstance(asked.load, Sweep) else None,
             ended=sender.given_up,
-            charged=None if self._price is None else self.charged.dollars,
+            charged=None if self._price is None else self.charged,
         )
 
     def figures(self) -> LoadFigures:
