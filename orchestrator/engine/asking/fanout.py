@@ -261,7 +261,7 @@ class _FanOut:
     def _is_done(self) -> bool:
         """Whether nothing is left for this endpoint: no items at all, or only items in flight elsewhere."""
         queue = self._queue
-        if queue.left < self._effort.leave.below:
+        if self._effort.leave.below and queue.left < self._effort.leave.below:
             return True
         if queue.finished or queue.stuck:
             return True

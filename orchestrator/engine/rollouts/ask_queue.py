@@ -17,7 +17,7 @@ from orchestrator.engine.asking.work_queue import WorkQueue
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
     from orchestrator.domain.attempt import Outcome
     from orchestrator.domain.batching import Limits
@@ -225,8 +225,9 @@ class AskQueue(WorkQueue):
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
         """Return the next batch of asks that somebody still waits for; empty if nothing is ready."""
+        asks = self._asks
         while batch := super().take(limits, sample=sample):
-            if wanted := [ask for ask in batch if ask.key in self._asks]:
+            if wanted := [ask for ask in batch if ask.key in asks]:
                 self._note_sent(wanted)
                 return wanted
         return []
@@ -248,9 +249,11 @@ class AskQueue(WorkQueue):
         return ask
 
     def _note_sent(self, batch: list[Item]) -> None:
-        self._out.update(ask.key for ask in batch)
-        for ask in batch if self.work.policy.item_timeout is not None else ():
-            self._rollouts.note_sent(ask.key)
+        times_items = self.work.policy.item_timeout is not None
+        for ask in batch:
+            self._out.add(ask.key)
+            if times_items:
+                self._rollouts.note_sent(ask.key)
 
     def requeue(self, items: Iterable[Item]) -> None:
         """Put back asks that were taken and not answered; no attempt is counted. Those that nobody awaits are gone."""
@@ -292,31 +295,33 @@ class AskQueue(WorkQueue):
 
         `on_settled` is called with all of them.
         """
-        await self._rollouts.commits.add(list(self._with_twins(settlements)), on_settled)
+        await self._rollouts.commits.add(self._with_twins(settlements), on_settled)
 
     async def answered(self, most: int) -> list[bytes]:
         """Return up to `most` requests that this route has answered."""
         return await self.work.store.asks.answered(self._rollouts.job_id, self.route.name, most)
 
-    def _with_twins(self, settlements: list[Settlement]) -> Iterator[Settlement]:
+    def _with_twins(self, settlements: list[Settlement]) -> list[Settlement]:
+        settled = []
         for settlement in settlements:
             ask, outcome = settlement.item, settlement.outcome
             if ask.key not in self._asks or ask.key in self._settling:  # it was asked twice, or nobody wants it
                 continue
-            yield settlement
+            settled.append(settlement)
             if isinstance(outcome, RetryLater):
                 self._failing.add(ask.key)
                 continue
             self._settling.add(ask.key)
             if isinstance(ask, OpenAsk) and ask.shares is not None:
                 key = ask.shares, ask.nth
-                equal = self._equal.pop(key) if ask in self._equal.get(key, []) else []
                 if isinstance(outcome, Completed):
                     self._remember(key, outcome)
-                for twin in (one for one in equal if one is not ask):
-                    self._settling.add(twin.key)
-                    self.work.progress.shared += 1
-                    yield Settlement(twin, shared(outcome), 0.0)
+                for twin in self._equal.pop(key) if ask in self._equal.get(key, ()) else ():
+                    if twin is not ask:
+                        self._settling.add(twin.key)
+                        self.work.progress.shared += 1
+                        settled.append(Settlement(twin, shared(outcome), 0.0))
+        return settled
 
     def _remember(self, key: Shared, outcome: Completed) -> None:
         """Keep an answer for equal asks to come, and forget the oldest ones beyond a limit."""
