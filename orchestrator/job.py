@@ -169,6 +169,8 @@ class Job:
                 raise ValueError("endpoint= names endpoints for a rollout: give rollout=, or a list of endpoints")
             if self.policy.item_timeout is not None:
                 raise ValueError("policy.item_timeout needs a rollout= in the job; policy.timeout limits a request")
+            if self.policy.max_asks != Policy().max_asks:
+                raise ValueError("policy.max_asks needs a rollout= in the job; without one, each item is one request")
             return
         if not _is_rollout(self.rollout):
             raise TypeError(f"rollout={self.rollout!r} is not an async function of two arguments, a row and `ask`")

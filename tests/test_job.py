@@ -206,3 +206,5 @@ def test_named_endpoints_and_a_time_limit_for_items_need_a_rollout(job: Job) -> 
         replace(job, endpoint={"writer": Scripted()})
     with pytest.raises(ValueError, match=r"policy.item_timeout needs a rollout="):
         replace(job, policy=Policy(item_timeout=5))
+    with pytest.raises(ValueError, match=r"policy.max_asks needs a rollout="):
+        replace(job, policy=Policy(max_asks=5))

@@ -59,6 +59,8 @@ class OpenRollout:
         """Return whether it may ask once more. Otherwise its function is cancelled, since it may catch any failure."""
         if self.ended:
             raise RuntimeError("the rollout has returned, so it cannot ask any more")
+        if self.spoiled is not None:
+            return False
         if self.number < self._max_asks:
             return True
         self.end_early(RequestFailed(FailureKind.ROLLOUT, f"it asks more than policy.max_asks={self._max_asks} times"))

@@ -29,6 +29,7 @@ from orchestrator.engine.asking.parse import written
 from orchestrator.engine.rollouts.ask_queue import AskQueue
 from orchestrator.engine.rollouts.asking import Asking
 from orchestrator.engine.rollouts.blocking import named_if_blocking
+from orchestrator.engine.rollouts.leaving import Leavable
 from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
 from orchestrator.engine.rollouts.pending import Pending
 from orchestrator.engine.rollouts.where import failure_of
@@ -64,6 +65,7 @@ async def open_rollouts(
         helpers.start_soon(rollouts.commits.commit_the_rest)
         try:
             async with task_group() as functions:
+                rollouts.scope = functions.cancel_scope
                 functions.start_soon(rollouts.keep_open, functions)
                 functions.start_soon(rollouts.keep_deadlines)
                 functions.start_soon(rollouts.report_idle)
@@ -103,6 +105,7 @@ class Rollouts:
         self._settled = 0
         self._most_open = _FIRST
         self._more = anyio.Event()  # set when more rollouts may be opened
+        self.scope = anyio.CancelScope()  # of all functions
         self._deadlines: list[tuple[float, int, OpenRollout, OpenAsk | None]] = []
         self._numbers = itertools.count()
         self._sooner = anyio.Event()  # set when there is a new deadline
@@ -203,9 +206,7 @@ class Rollouts:
         value = ""
         try:
             with rollout.scope:
-                value = _in_json(
-                    "the rollout", await self.function(row_of(rollout.item.request), Asking(self, rollout))
-                )
+                value = _in_json("the rollout", await Leavable(self._returned(rollout), rollout, self.scope))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also exit(), and the cancellation of something of its own
@@ -213,6 +214,9 @@ class Rollouts:
             return Discarded(rollout.spoiled or failure_of(error))
         await anyio.lowlevel.checkpoint_if_cancelled()
         return rollout.output(value) if rollout.spoiled is None else Discarded(rollout.spoiled)
+
+    async def _returned(self, rollout: OpenRollout) -> object:
+        return await self.function(row_of(rollout.item.request), Asking(self, rollout))
 
     def _end(self, rollout: OpenRollout) -> None:
         self._open -= 1

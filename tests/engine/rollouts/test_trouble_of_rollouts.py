@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from orchestrator import Policy, RequestFailed
-from orchestrator.domain.errors import Snoozed
+from orchestrator.domain.errors import AskedToStop, Snoozed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
@@ -225,3 +225,56 @@ async def test_a_rollout_that_neither_asks_nor_returns_is_named_and_keeps_no_end
     assert said == [["a rollout neither asks nor returns: that of item i1", "paused"]]
     assert progress.reasons == []
     assert outputs(job) == {"i0": "OTHER", "i1": "SLEEPS"}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_rollout_that_catches_everything_is_left_behind_and_the_run_ends(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, waits: bool
+) -> None:
+    endpoint = Scripted(name="e")
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        while row["text"] == "stubborn":
+            try:
+                await ask("again")
+                if waits:
+                    await anyio.sleep_forever()
+            except BaseException:  # noqa: S110, BLE001 - as users write it
+                pass
+        return await ask(row["text"])
+
+    policy = Policy(backoff=QUICK, max_asks=5, item_timeout=0.5 if waits else None)
+    job = rollout_job(["stubborn", "fine"], rollout, endpoint, tmp_path, policy)
+    with anyio.fail_after(60):
+        await run(job, store)
+    assert outputs(job) == {"i1": "FINE"}
+    assert failures(job)["i0"]["message"].startswith("its rollout took longer" if waits else "it asks more than")
+    assert endpoint.calls == ["resume", "pause"]
+    assert "the rollout of item i0 goes on although it was cancelled" in caplog.text
+
+
+async def test_a_rollout_that_catches_everything_is_left_behind_when_the_run_is_stopped(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint, stop, asked = Scripted(name="e"), Stop(), anyio.Event()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        await ask(row["text"])
+        asked.set()
+        while True:
+            try:
+                await anyio.sleep_forever()
+            except BaseException:  # noqa: S110, BLE001 - as users write it
+                pass
+
+    async def stop_then() -> None:
+        await asked.wait()
+        stop.drain(1.0)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_then)
+            with pytest.raises(AskedToStop):
+                await run(rollout_job(["stubborn"], rollout, endpoint, tmp_path), store, stop)
+    assert endpoint.calls == ["resume", "pause"]
+    assert "the rollout of item i0 goes on although it was cancelled" in caplog.text
