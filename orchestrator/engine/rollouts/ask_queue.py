@@ -14,6 +14,7 @@ from orchestrator.domain.running_totals import Total
 from orchestrator.engine.asking.commits import nothing
 from orchestrator.engine.asking.leased_items import shared
 from orchestrator.engine.asking.work_queue import WorkQueue
+from orchestrator.engine.rollouts.deadlines import RunningTime
 from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class OpenRollouts(Protocol):
         """Keep as many rollouts open as the endpoints that are awake need now."""
         ...
 
+    def note_waking(self) -> None:
+        """Let the time of rollouts stand still while asks of a route wait for an endpoint that is not awake."""
+        ...
+
     def ask_for_more(self) -> None:
         """Open more rollouts, if there is room."""
         ...
@@ -103,6 +108,7 @@ class AskQueue(WorkQueue):
         self._recent_size = 0
         self._given: list[Settlement] = []  # answers that are known already
         self._idle_since: float | None = time.monotonic()
+        self.awake = RunningTime()  # runs while one of its endpoints is awake
 
     # -- what is left -------------------------------------------------------------------------------------------------
 
@@ -162,7 +168,13 @@ class AskQueue(WorkQueue):
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
         super().set_demand(consumer, demand)
+        self.awake.run(bool(self._demands))
         self._rollouts.demand_changed()
+
+    @property
+    def is_being_woken(self) -> bool:
+        """Whether asks wait for an endpoint that is not awake yet."""
+        return bool(self._asks) and not self._demands
 
     def leave(self) -> None:
         """Let the endpoints of other routes, which may rest as long as any works, see that these are not used now."""
@@ -188,6 +200,8 @@ class AskQueue(WorkQueue):
         """Add an ask, which waits for the answer to an equal one if there is one."""
         self._asks[ask.key] = ask
         self._idle_since = None
+        if not self._demands:
+            self._rollouts.note_waking()
         if ask.shares is not None:
             key = ask.shares, ask.nth
             if (known := self._recent.get(key)) is not None:
@@ -273,6 +287,8 @@ class AskQueue(WorkQueue):
     def _rest_if_idle(self) -> None:
         if not self._asks:
             self._idle_since = time.monotonic()
+            if not self._demands:
+                self._rollouts.note_waking()
             self.notify()
 
     async def keep_ready(self) -> None:

@@ -5,9 +5,7 @@ As many functions are open as keep the endpoints busy that are awake: what is bo
 
 from __future__ import annotations
 
-import heapq
 import inspect
-import itertools
 import time
 from collections import deque
 from contextlib import asynccontextmanager
@@ -29,6 +27,7 @@ from orchestrator.engine.asking.parse import written
 from orchestrator.engine.rollouts.ask_queue import AskQueue
 from orchestrator.engine.rollouts.asking import Asking
 from orchestrator.engine.rollouts.blocking import named_if_blocking
+from orchestrator.engine.rollouts.deadlines import Deadlines, RunningTime
 from orchestrator.engine.rollouts.leaving import Leavable
 from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
 from orchestrator.engine.rollouts.pending import Pending
@@ -44,13 +43,13 @@ if TYPE_CHECKING:
     from orchestrator.domain.attempt import Outcome
     from orchestrator.domain.item import Item
     from orchestrator.engine.asking.work_queue import RunContext
+    from orchestrator.engine.rollouts.deadlines import Deadline
     from orchestrator.job import Job
     from orchestrator.store.asks import Known
 
 _FIRST = 64  # rollouts that are open before an endpoint is awake
 _FOR_EACH = 8  # rollouts that may be open for each request that may be in flight
 _ENDING = 2000  # rollouts that have returned and may wait for their commit
-_SPARE_DEADLINES = 1000  # that no longer matter and are still kept
 _TOGETHER = 64  # items whose earlier asks are read at a time
 
 
@@ -67,7 +66,7 @@ async def open_rollouts(
             async with task_group() as functions:
                 rollouts.scope = functions.cancel_scope
                 functions.start_soon(rollouts.keep_open, functions)
-                functions.start_soon(rollouts.keep_deadlines)
+                functions.start_soon(rollouts.deadlines.keep)
                 functions.start_soon(rollouts.report_idle)
                 for queue in rollouts.queues:
                     functions.start_soon(queue.keep_ready)
@@ -106,9 +105,9 @@ class Rollouts:
         self._most_open = _FIRST
         self._more = anyio.Event()  # set when more rollouts may be opened
         self.scope = anyio.CancelScope()  # of all functions
-        self._deadlines: list[tuple[float, int, OpenRollout, OpenAsk | None]] = []
-        self._numbers = itertools.count()
-        self._sooner = anyio.Event()  # set when there is a new deadline
+        self.deadlines = Deadlines(self._matters, self._time_is_over)
+        self._nothing_is_woken = RunningTime()  # runs while no ask waits for an endpoint that is not awake
+        self._nothing_is_woken.run(True)
 
     # -- what is left -------------------------------------------------------------------------------------------------
 
@@ -148,7 +147,16 @@ class Rollouts:
         """Keep as many rollouts open as the endpoints that are awake need now."""
         self.commits.most = sum(queue.most for queue in self._queues.values())
         self._most_open = max(_FIRST, _FOR_EACH * self.commits.most)
+        self.note_waking()
+        self.deadlines.clocks_changed()
         self.ask_for_more()
+
+    def note_waking(self) -> None:
+        """Let the time of rollouts stand still while asks of a route wait for an endpoint that is not awake."""
+        stood = not self._nothing_is_woken.runs
+        self._nothing_is_woken.run(not any(queue.is_being_woken for queue in self._queues.values()))
+        if stood and self._nothing_is_woken.runs:
+            self.deadlines.clocks_changed()
 
     def ask_for_more(self) -> None:
         """Open more rollouts, if there is room."""
@@ -243,7 +251,7 @@ class Rollouts:
             return pending
         if deadline is not None:
             ask.timed, ask.shares = True, None  # its deadline concerns no other rollout
-            self._add_deadline(deadline, rollout, ask)
+            self._add_deadline(deadline, self._queue_of(ask).awake, rollout, ask)
         self._running -= not rollout.asks
         self._asked += 1
         rollout.asks[ask.key] = ask
@@ -340,36 +348,21 @@ class Rollouts:
         timeout = self.work.policy.item_timeout
         if timeout is not None and (awaited := self._awaited.get(key)) is not None and not awaited[0].sent:
             awaited[0].sent = True
-            self._add_deadline(timeout, awaited[0], None)
+            self._add_deadline(timeout, self._nothing_is_woken, awaited[0], None)
 
-    def _add_deadline(self, seconds: float, rollout: OpenRollout, ask: OpenAsk | None) -> None:
-        if len(self._deadlines) > _SPARE_DEADLINES + 2 * (len(self._awaited) + self._open):
-            self._deadlines = [one for one in self._deadlines if self._matters(one[2], one[3])]
-            heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (time.monotonic() + seconds, next(self._numbers), rollout, ask))
-        self._sooner.set()
+    def _add_deadline(self, seconds: float, clock: RunningTime, rollout: OpenRollout, ask: OpenAsk | None) -> None:
+        self.deadlines.add(seconds, clock, rollout, ask, most=len(self._awaited) + self._open)
 
-    def _matters(self, rollout: OpenRollout, ask: OpenAsk | None) -> bool:
+    def _matters(self, deadline: Deadline) -> bool:
         """Whether a deadline still is one: nothing has ended that it concerns."""
-        return not rollout.ended and (ask is None or ask.key in self._awaited)
+        return not deadline.rollout.ended and (deadline.ask is None or deadline.ask.key in self._awaited)
 
-    async def keep_deadlines(self) -> None:
-        """Discard asks, and end rollouts, whose time is over."""
-        while True:
-            self._sooner = anyio.Event()
-            now = time.monotonic()
-            while self._deadlines and self._deadlines[0][0] <= now:
-                _, _, rollout, ask = heapq.heappop(self._deadlines)
-                await self._time_is_over(rollout, ask)
-            with anyio.move_on_after(self._deadlines[0][0] - now if self._deadlines else None):
-                await self._sooner.wait()
-
-    async def _time_is_over(self, rollout: OpenRollout, ask: OpenAsk | None) -> None:
-        if not self._matters(rollout, ask):
-            return
-        if ask is None:
+    async def _time_is_over(self, deadline: Deadline) -> None:
+        if (ask := deadline.ask) is None:
             timeout = f"policy.item_timeout={self.work.policy.item_timeout:g}"
-            rollout.end_early(RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s"))
+            deadline.rollout.end_early(
+                RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s")
+            )
         else:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
             self._queue_of(ask).in_flight.give_up({ask.key})

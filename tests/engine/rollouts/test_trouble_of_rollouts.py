@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -14,7 +15,7 @@ from orchestrator.domain.errors import AskedToStop, Snoozed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.rollouts import ask_queue, rollouts
+from orchestrator.engine.rollouts import ask_queue, deadlines, rollouts
 from orchestrator.engine.rollouts.open_rollout import OpenRollout
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -173,7 +174,7 @@ async def test_deadlines_of_asks_that_were_answered_are_forgotten(
             super().__init__(*given)
             alive.add(self)
 
-    monkeypatch.setattr(rollouts, "_SPARE_DEADLINES", 10)
+    monkeypatch.setattr(deadlines, "_SPARE", 10)
     monkeypatch.setattr(rollouts, "OpenRollout", Counted)
 
     async def rollout(row: dict[str, str], ask: Ask) -> object:
@@ -264,7 +265,7 @@ async def test_a_rollout_that_catches_everything_is_left_behind_when_the_run_is_
         while True:
             try:
                 await anyio.sleep_forever()
-            except BaseException:  # noqa: S110, BLE001 - as users write it
+            except BaseException:  # noqa: S110, SIM105, BLE001 - as users write it
                 pass
 
     async def stop_then() -> None:
@@ -278,3 +279,21 @@ async def test_a_rollout_that_catches_everything_is_left_behind_when_the_run_is_
                 await run(rollout_job(["stubborn"], rollout, endpoint, tmp_path), store, stop)
     assert endpoint.calls == ["resume", "pause"]
     assert "the rollout of item i0 goes on although it was cancelled" in caplog.text
+
+
+async def test_time_in_which_an_endpoint_is_woken_counts_for_no_deadline(store: Store, tmp_path: Path) -> None:
+    endpoints = two()
+    for one in endpoints.values():
+        one.before_resume, one.startup_timeout = partial(anyio.sleep, 60.0), 100.0
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        draft = await ask(row["text"], deadline=5.0)
+        verdict = await ask(draft, "judge", deadline=5.0)
+        await anyio.sleep(1.0 if row["text"] == "fast" else 20.0)
+        return verdict
+
+    job = rollout_job(["fast", "slow"], rollout, endpoints, tmp_path, Policy(backoff=QUICK, item_timeout=10.0))
+    with anyio.fail_after(600):
+        await run(job, store)
+    assert outputs(job) == {"i0": "FAST"}
+    assert failures(job)["i1"]["message"] == "its rollout took longer than policy.item_timeout=10 s"
