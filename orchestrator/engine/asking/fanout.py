@@ -191,23 +191,29 @@ class _FanOut:
                         self._throttle.begin()
                         self._wait_for(None)
                         return sent
-                if self._gives_up(now):
+                idle = self._idle_left(now)
+                if self._gives_up(now, idle):
                     return None
-                if (idle := self._idle_left(now)) is not None and idle <= 0:
-                    return None
+                if idle is not None and idle <= 0:
+                    if not self._queue.waits:
+                        return None
+                    idle = None  # what waits is due sooner than it would be worth to pause for
                 soon = min((left for left in (soon, idle, held) if left is not None), default=None)
             with self._effort.stop.while_running(), anyio.move_on_after(soon):
                 await self._queue.changed()
         return None
 
-    def _gives_up(self, now: float) -> bool:
-        """Whether the wait is so long that the endpoint should sleep meanwhile. Reports long waits to listeners."""
+    def _gives_up(self, now: float, idle: float | None) -> bool:
+        """Whether the wait is so long that the endpoint should sleep meanwhile. Reports long waits to listeners.
+
+        `idle`: for how many seconds it stays awake because something else may be asked at any time.
+        """
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
         waiting = Waiting(self._queue.left, time.time() + until - now, why)
         self._wait_for(waiting)
-        if pays_to_pause(until - now, self._effort.cold_start):
+        if pays_to_pause(until - now, self._effort.cold_start) and (idle is None or idle <= 0):
             self._waiting = waiting
             return True
         return False

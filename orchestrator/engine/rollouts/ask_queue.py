@@ -139,8 +139,8 @@ class AskQueue(WorkQueue):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nobody has asked this route; None if somebody waits for an answer."""
-        return self._idle_since
+        """Since when nothing was asked here that is not to be asked again later; None if no rollout could ask now."""
+        return None if self._asks and self._rollouts.is_stuck(self) else self._idle_since
 
     @property
     def _expects_more(self) -> bool:
@@ -285,8 +285,11 @@ class AskQueue(WorkQueue):
         return item.key in self._asks
 
     def _rest_if_idle(self) -> None:
-        if not self._asks:
+        if len(self._asks) > len(self._later) or len(self._asks) > sum(self._is_open(one[2]) for one in self._later):
+            self._idle_since = None
+        elif self._idle_since is None:
             self._idle_since = time.monotonic()
+        if not self._asks:
             if not self._demands:
                 self._rollouts.note_waking()
             self.notify()

@@ -360,9 +360,7 @@ class Rollouts:
     async def _time_is_over(self, deadline: Deadline) -> None:
         if (ask := deadline.ask) is None:
             timeout = f"policy.item_timeout={self.work.policy.item_timeout:g}"
-            deadline.rollout.end_early(
-                RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s")
-            )
+            deadline.rollout.end_early(RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s"))
         else:
             failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
             self._queue_of(ask).in_flight.give_up({ask.key})

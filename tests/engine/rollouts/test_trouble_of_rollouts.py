@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from orchestrator import Policy, RequestFailed
-from orchestrator.domain.errors import AskedToStop, Snoozed
+from orchestrator.domain.errors import AskedToStop, FailureKind, Snoozed
 from orchestrator.domain.queue import Claim, Submission
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
@@ -25,6 +25,7 @@ from tests.engine.scripted import QUICK, Scripted, outputs, run
 from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from orchestrator import Ask
@@ -297,3 +298,31 @@ async def test_time_in_which_an_endpoint_is_woken_counts_for_no_deadline(store: 
         await run(job, store)
     assert outputs(job) == {"i0": "FAST"}
     assert failures(job)["i1"]["message"] == "its rollout took longer than policy.item_timeout=10 s"
+
+
+async def test_an_ask_that_waits_for_its_retry_lets_no_endpoint_rest_that_others_ask_soon(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoints, failed = two(), 0
+
+    def fails(texts: Sequence[str]) -> Exception | None:
+        nonlocal failed
+        if texts == ["bad"] and not failed:
+            failed = 1
+            return RequestFailed(FailureKind.BAD_ANSWER, "not now", retry_after=150.0)
+        return None
+
+    endpoints["judge"].fails_with = fails
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        answer = await ask(row["text"], "judge")
+        for number in range(4 if row["text"] == "works" else 0):
+            await anyio.sleep(60.0)
+            answer = await ask(f"{number}", "judge")
+        return answer
+
+    job = rollout_job(["bad", "works"], rollout, endpoints, tmp_path, Policy(backoff=QUICK, max_attempts=3))
+    with anyio.fail_after(1000):
+        await run(job, store)
+    assert outputs(job) == {"i0": "BAD", "i1": "3"}
+    assert endpoints["judge"].calls.count("resume") == 1
