@@ -168,7 +168,7 @@ class AskQueue(WorkQueue):
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
         super().set_demand(consumer, demand)
-        self.awake.run(bool(self._demands))
+        self.awake.run(runs=bool(self._demands))
         self._rollouts.demand_changed()
 
     @property

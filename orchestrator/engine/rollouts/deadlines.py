@@ -36,7 +36,7 @@ class RunningTime:
         """For how many seconds it has run."""
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
-    def run(self, runs: bool) -> None:  # noqa: FBT001 - the only argument
+    def run(self, *, runs: bool) -> None:
         """Let it run, or stop it."""
         if runs is not self.runs:
             self._before, self._since = self.seconds, time.monotonic() if runs else None

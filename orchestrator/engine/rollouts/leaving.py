@@ -33,7 +33,8 @@ class Leavable:
     def __await__(self) -> Generator[Any, Any, Any]:
         """Return what the function returns. If it is left behind, its task is cancelled as if it had ended."""
         step: Callable[[Any], Any] = self._function.send
-        value, ignored = None, 0
+        value: Any = None
+        ignored = 0
         while True:
             try:
                 awaited = step(value)

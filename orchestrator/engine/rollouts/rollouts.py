@@ -107,7 +107,7 @@ class Rollouts:
         self.scope = anyio.CancelScope()  # of all functions
         self.deadlines = Deadlines(self._matters, self._time_is_over)
         self._nothing_is_woken = RunningTime()  # runs while no ask waits for an endpoint that is not awake
-        self._nothing_is_woken.run(True)
+        self._nothing_is_woken.run(runs=True)
 
     # -- what is left -------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Rollouts:
     def note_waking(self) -> None:
         """Let the time of rollouts stand still while asks of a route wait for an endpoint that is not awake."""
         stood = not self._nothing_is_woken.runs
-        self._nothing_is_woken.run(not any(queue.is_being_woken for queue in self._queues.values()))
+        self._nothing_is_woken.run(runs=not any(queue.is_being_woken for queue in self._queues.values()))
         if stood and self._nothing_is_woken.runs:
             self.deadlines.clocks_changed()
 
