@@ -102,8 +102,8 @@ class ServerAddress:
 async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]) -> str | None:
     """Return why the server would not answer now, or None if it would.
 
-    It would answer if its health route answers 200 or, if it has none, if it accepts a connection. The headers are sent
-    only to its own origin.
+    It would answer if its health route says so (`says_ready`) or, if it has none, if it accepts a connection. The
+    headers are sent only to its own origin.
     """
     url = server.with_path("/") if health is None else server.join(URL(health))
     proxy = proxy_for(str(url), os.environ)
@@ -121,12 +121,20 @@ async def why_silent(server: URL, health: str | None, headers: Mapping[str, str]
         ):
             answered = f"GET {url.path} is answered {response.status}"
             if health is not None:
-                return None if response.status == HTTPStatus.OK else answered
+                return None if await says_ready(response) else answered
             return f"{answered} through the proxy" if response.status in _OF_PROXIES else None
     except TimeoutError:
         return f"{url.host}:{url.port} does not answer within {_PROBE:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return why_not_connected(error) or f"GET {url.path} fails ({type(error).__name__})"
+
+
+async def says_ready(response: aiohttp.ClientResponse) -> bool:
+    """Whether a health route says that the server is ready: it answers 200, or it is refused as the server is full."""
+    if response.status == HTTPStatus.OK:
+        return True
+    content, _ = await beginning(response, _MOST_BYTES)
+    return failures.is_full(response.status, response.headers, content)
 
 
 async def served_models(base: URL, headers: Mapping[str, str]) -> list[str]:

@@ -24,7 +24,7 @@ from orchestrator.domain.errors import EndpointFailed, EndpointLost, FailureKind
 from orchestrator.endpoints.http import data_plane
 from orchestrator.endpoints.last_words import ending, port_was_taken, reason
 from orchestrator.endpoints.processes import shown
-from orchestrator.endpoints.reach import why_silent
+from orchestrator.endpoints.reach import says_ready, why_silent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -167,7 +167,7 @@ class Replica:
         self.status_text = "not running"
 
     async def is_well(self) -> bool:
-        """Whether the health route answers 200 now."""
+        """Whether the health route says now that the server is ready."""
         return await self._health() is ReplicaHealth.WELL
 
     async def ends_within(self, seconds: float) -> bool:
@@ -237,7 +237,7 @@ class Replica:
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LOOK)) as session,
                 session.get(self._url.join(URL(self.health)), headers=self.headers, allow_redirects=False) as response,
             ):
-                return ReplicaHealth.WELL if response.status == 200 else ReplicaHealth.UNWELL
+                return ReplicaHealth.WELL if await says_ready(response) else ReplicaHealth.UNWELL
         except TimeoutError:
             return ReplicaHealth.SILENT
         except (aiohttp.ClientError, OSError):
@@ -255,7 +255,7 @@ class ServerProcess(Protocol):
         ...
 
     async def is_well(self) -> bool:
-        """Whether the health route answers 200 now."""
+        """Whether the health route says now that the server is ready."""
         ...
 
     async def ends_within(self, seconds: float) -> bool:

@@ -38,6 +38,7 @@ _TRANSIENT = {HTTPStatus.NO_CONTENT, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONF
 # 503: RFC 9110, 15.6.4; uvicorn, Envoy and Knative answer it beyond their limit. The engine finds out whether the
 # server is really down
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
+_FULL = {"Server": "uvicorn", "Connection": "close"}  # sets uvicorn's own 503 apart from an application's
 _NOTHING_BEHIND = {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE}  # a proxy's answers
 _TOO_MANY = re.compile(  # TEI; Infinity
     r"""batch size \d+ > maximum allowed batch size (?P<tei>\d+)"""
@@ -96,9 +97,17 @@ def from_proxied_answer(url: str, status: int, headers: Mapping[str, str], body:
     return from_answer(url, status, headers, body)
 
 
+def is_full(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a server has loaded, but is at the limit of its connections (`--limit-concurrency` of uvicorn)."""
+    own = all(headers.get(name, "").lower() == value for name, value in _FULL.items())
+    return own and status == HTTPStatus.SERVICE_UNAVAILABLE and body == b"Service Unavailable"
+
+
 def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """Return the failure for a status other than 200."""
     said = words(body)
+    if is_full(status, headers, body):
+        said = f"{said}: overloaded, uvicorn's --limit-concurrency is reached"
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return OutOfCredit(f"{url} answered {status} ({said}): add credit, then run the same command again to continue")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:

@@ -2,8 +2,8 @@
 
 It installs a server if it is not there, starts it on the loopback interface, asks it every case and looks at its routes
 while it loads, works, is overloaded, ends and is killed, and writes `recorded/NAME.json`. The reactions to cases that
-were there before are kept; for new ones a person writes them. Then `python -m tests.wires.test_servers` prints
-the tables of docs/servers.md.
+were there before are kept; for new ones a person writes them. Then `--page` instead of names writes the tables of
+docs/servers.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tests.wires.servers.models import write_models
+from tests.wires.servers.page import PAGE, with_tables
 from tests.wires.servers.programs import PROGRAMS
 from tests.wires.servers.recording import FOLDER, Recording, recordings
 from tests.wires.servers.scenarios import SCENARIOS
@@ -38,11 +39,20 @@ def collect(name: str) -> None:
 
 
 def main(names: Sequence[str]) -> None:
-    """Collect what the servers of these names answer, or list the names."""
+    """Collect what the servers of these names answer, write the page, or list the names."""
     if not names:
         sys.stdout.write("\n".join(SCENARIOS) + "\n")
     for name in names:
-        collect(name)
+        if name == "--page":
+            write_page()
+        else:
+            collect(name)
+
+
+def write_page() -> None:
+    """Write the tables of docs/servers.md."""
+    found = [Recording.read(path) for path in recordings().values()]
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":
