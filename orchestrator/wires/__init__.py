@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.wires.openai_completions import OpenAICompletionsWire
     from orchestrator.wires.openai_embeddings import OpenAIEmbeddingsWire
     from orchestrator.wires.openai_responses import OpenAIResponsesWire
+    from orchestrator.wires.openai_transcriptions import OpenAITranscriptionsWire
     from orchestrator.wires.raw_json import RawJsonWire
     from orchestrator.wires.tei import TeiWire
     from orchestrator.wires.tgi import TgiWire
@@ -31,6 +32,7 @@ if not TYPE_CHECKING:  # so that a type checker reports names that do not exist
             "OpenAICompletionsWire": "orchestrator.wires.openai_completions",
             "OpenAIEmbeddingsWire": "orchestrator.wires.openai_embeddings",
             "OpenAIResponsesWire": "orchestrator.wires.openai_responses",
+            "OpenAITranscriptionsWire": "orchestrator.wires.openai_transcriptions",
             "RawJsonWire": "orchestrator.wires.raw_json",
             "TeiWire": "orchestrator.wires.tei",
             "TgiWire": "orchestrator.wires.tgi",
@@ -48,6 +50,7 @@ KINDS = {
     "openai-completions": "OpenAICompletionsWire",
     "openai-embeddings": "OpenAIEmbeddingsWire",
     "openai-responses": "OpenAIResponsesWire",
+    "openai-transcriptions": "OpenAITranscriptionsWire",
     "tei": "TeiWire",
     "tgi": "TgiWire",
     "vllm-score": "VllmScoreWire",
@@ -64,6 +67,7 @@ __all__ = [
     "OpenAICompletionsWire",
     "OpenAIEmbeddingsWire",
     "OpenAIResponsesWire",
+    "OpenAITranscriptionsWire",
     "RawJsonWire",
     "TeiWire",
     "TgiWire",

@@ -44,6 +44,10 @@ WHERE = ["--host", "127.0.0.1", "--port", "{port}"]
             ["vllm", "serve", "org/m", *WHERE, "--served-model-name", "org/m", "--max-model-len", "4096"],
         ),
         (
+            Vllm("m", program=["python3", "-m", "vllm.entrypoints.openai.api_server"]),
+            ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "m", *WHERE, "--served-model-name", "m"],
+        ),
+        (
             Sglang("m", program=["python3", "-m", "sglang.launch_server"]),
             ["python3", "-m", "sglang.launch_server", *MODEL, *WHERE, "--served-model-name", "m", "--enable-metrics"],
         ),

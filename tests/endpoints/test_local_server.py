@@ -233,6 +233,8 @@ async def last_words(endpoint: LocalServer) -> str:
             "nvidia-smi",
         ),
         ("ModuleNotFoundError: No module named 'flashinfer'", "a package is missing"),
+        ("importlib.metadata.PackageNotFoundError: No package metadata was found for vllm", "start its module"),
+        ("RuntimeError: operator torchvision::nms does not exist", "uninstall it"),
         ("OSError: nobody/x is not a local folder and is not a valid model identifier", "check the model's name"),
         ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "set HF_TOKEN"),
         ("api_server.py: error: unrecognized arguments: --nonsense", "see its --help"),

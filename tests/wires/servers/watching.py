@@ -90,7 +90,8 @@ def record(
     body = _metrics(reply.body) if route == "/metrics" and reply.status == 200 else reply.body
     headers = {name: normal(value) for name, value in reply.headers.items()}
     kept = Reply(reply.status, headers, normal(body))
-    return Record(case, kept, {} if wire is None else in_json(wire), _short(list(requests)), route)
+    asked = orjson.loads(normal(orjson.dumps(_short(list(requests))).decode()))
+    return Record(case, kept, {} if wire is None else in_json(wire), asked, route)
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
