@@ -25,6 +25,8 @@ from orchestrator.wires import failures
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import aiohttp
+
 _MOST_BYTES = 100_000  # of an answer
 _DEADLINE = 10.0  # seconds for each check
 _PROBE = 5.0  # seconds for checking whether it answers at all
