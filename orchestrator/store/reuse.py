@@ -1,4 +1,7 @@
-"""Answers of other jobs: items with the same id and hash were asked the same, whatever the job's name."""
+"""Answers of other jobs: items with the same id and hash were asked the same, whatever the job's name.
+
+So were asks of rollouts, whatever the function around them.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,22 @@ SELECT v.value ->> 0, iif(v.value ->> 1 IS NULL, 'discarded', 'completed'),
        v.value ->> 1, v.value ->> 2, v.value ->> 4
 FROM json_each(:rows) v WHERE true {REPLACE_FORGIVEN}
 """
+_IF_ASKED = """
+SELECT id FROM chunk WHERE run_id = :run AND state = 'available' AND EXISTS (SELECT 1 FROM ask WHERE job_id = :other)
+ORDER BY id
+"""
+# Recorded as asks that took no time and no tokens, as for items.
+_ADOPT_ASKS = f"""
+INSERT INTO ask (job_id, item_id, hash, nth, number, endpoint, step, request, outcome, answer, seconds, at, notes)
+SELECT i.job_id, o.item_id, o.hash, o.nth, o.number, o.endpoint, o.step, o.request, 'completed', o.answer, 0.0, :now,
+       o.notes
+FROM chunk c CROSS JOIN member m ON m.id >= (:run << {POSITION_BITS}) | c.lo AND m.id < (:run << {POSITION_BITS}) | c.hi
+CROSS JOIN item i ON i.key = m.item_key LEFT JOIN result r ON r.item_key = i.key
+CROSS JOIN ask o ON o.job_id = :other AND o.item_id = i.item_id AND o.outcome = 'completed'
+WHERE c.id = :chunk AND NOT {SETTLED}
+ON CONFLICT (job_id, item_id, hash, nth) DO UPDATE SET outcome = excluded.outcome, answer = excluded.answer,
+    seconds = excluded.seconds, at = excluded.at, notes = excluded.notes WHERE ask.outcome IS NULL
+"""
 
 
 class Reuse:
@@ -115,6 +134,18 @@ class Reuse:
     async def adopt(self, part: Part, outputs: Sequence[Reparsed]) -> None:
         """Store these as results of this job's items, and close the chunk if all its items are settled. Replayable."""
         await self._database.write_in_one_trip(partial(_adopt, part, outputs))
+
+    async def adopt_asks(self, run_id: int, other: int) -> None:
+        """Copy what the other job's rollouts were answered for items that a run has not settled. Replayable."""
+        async with self._database.read() as connection:
+            chunks = list((await connection.execute(_IF_ASKED, {"run": run_id, "other": other})).scalars())
+        for chunk in chunks:
+            values = {"run": run_id, "other": other, "chunk": chunk, "now": time.time()}
+            await self._database.write_in_one_trip(partial(_adopt_asks, values))
+
+
+def _adopt_asks(values: Mapping[str, object], connection: sqlite3.Connection) -> None:
+    connection.execute(_ADOPT_ASKS, values)
 
 
 def _adopt(part: Part, outputs: Sequence[Reparsed], connection: sqlite3.Connection) -> None:

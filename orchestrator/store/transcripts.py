@@ -29,7 +29,10 @@ WHERE run_id IN (SELECT value FROM json_each(:runs)) ORDER BY run_id, endpoint =
 _UNSETTLED = f"""
 SELECT v.value ->> 0 FROM json_each(:rows) v
 LEFT JOIN item i ON i.job_id = :job AND i.item_id = v.value ->> 0 AND i.hash = v.value ->> 1
-LEFT JOIN result r ON r.item_key = i.key WHERE NOT {SETTLED}
+LEFT JOIN result r ON r.item_key = i.key WHERE NOT {SETTLED} AND NOT EXISTS (
+    SELECT 1 FROM json_each(:others) j
+    CROSS JOIN item o ON o.job_id = j.value AND o.item_id = v.value ->> 0 AND o.hash = v.value ->> 1
+    CROSS JOIN result s ON s.item_key = o.key AND s.outcome = 'completed')
 """
 
 
@@ -56,9 +59,13 @@ class Transcripts:
                 found.setdefault(run, []).append(AskTotal(*total))
         return found
 
-    async def unsettled(self, job_id: int, rows: Sequence[NewItem]) -> list[str]:
-        """Return the ids of those of these rows that a run of the job would have to process."""
-        values = {"job": job_id, "rows": orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()}
+    async def unsettled(self, job_id: int | None, others: Sequence[int], rows: Sequence[NewItem]) -> list[str]:
+        """Return the ids of those of these rows that a run of the job would have to process.
+
+        `others`: jobs whose answers it takes over.
+        """
+        slim = orjson.dumps([[row.item_id, row.hash] for row in rows]).decode()
+        values = {"job": job_id, "others": orjson.dumps(list(others)).decode(), "rows": slim}
         async with self._database.read() as connection:
             return list((await connection.execute(_UNSETTLED, values)).scalars())
 

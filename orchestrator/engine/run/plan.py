@@ -50,7 +50,7 @@ class Forecast:
 
     `answered_by`: how many of the rows to ask other jobs have answered, by job, highest first. `parses_again`: `parse`
     has changed, so outputs are made again from the stored answers. `estimate`: of what asking takes. `hints`: for the
-    user. `asks`: None without a rollout, and if answers of other jobs are taken over.
+    user. `asks`: None without a rollout.
     """
 
     counts: Plan
@@ -77,13 +77,12 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
     elsewhere = Elsewhere(store, job_id, jobs)
     snapshot = Snapshot(job, identity, request.limit, reuse=others)
-    ahead = None if job.rollout is None or job_id is None or others else AsksAhead(job, identity, job_id, store)
+    seen = job_id is not None or others
+    ahead = AsksAhead(job, identity, job_id, others, store) if job.rollout is not None and seen else None
     found = await count_rows(snapshot, store, Progress(), _look([elsewhere.look] if jobs else [], ahead))
     hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
     estimate = await estimate_for(snapshot.load, job, identity, job_id, store)
-    return Forecast(
-        found, elsewhere.answered_by, parses_again, estimate, hints, None if others else _asks(job, ahead, found)
-    )
+    return Forecast(found, elsewhere.answered_by, parses_again, estimate, hints, _asks(job, ahead, found))
 
 
 def _look(looks: Sequence[Look], ahead: AsksAhead | None) -> Look | None:

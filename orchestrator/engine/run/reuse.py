@@ -26,11 +26,14 @@ _LOOKED_AT = 1000  # rows after which a job that has answered none of them is no
 async def reuse(store: Store, run_id: int, others: Sequence[int], parse: Parse) -> None:
     """Take over these jobs' answers to the run's unsettled items; the first job that has an answer counts.
 
-    Outputs are made from the answers, with this job's `parse`. If killed, the next call continues.
+    Outputs are made from the answers, with this job's `parse`. Asks of rollouts that are left are taken over, too.
+    If killed, the next call continues.
     """
     for other in others:
         async for part in store.reuse.parts(run_id, other):
             await store.reuse.adopt(part, await to_thread.run_sync(parse_page, parse, part.answers))
+    for other in others:
+        await store.reuse.adopt_asks(run_id, other)
 
 
 @dataclass(slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import FailureKind, RequestFailed
+from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.plan import AsksToMake, forecast
+from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
-from tests.engine.rollouts.rollout_jobs import rollout_job
-from tests.engine.scripted import Scripted, run
+from orchestrator.engine.stop import Stop
+from tests.engine.rollouts.rollout_jobs import ask_rows, rollout_job
+from tests.engine.scripted import Scripted, outputs, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +49,6 @@ async def test_an_edited_rollout_keeps_its_answers_up_to_where_it_differs(store:
     endpoint = Scripted()
     await run(rollout_job(TEXTS, drafted, endpoint, tmp_path), store)
     assert await asks_of(rollout_job(TEXTS, drafted, endpoint, tmp_path), store) == AsksToMake(0, 0)
-    renamed = replace(rollout_job(TEXTS, drafted, endpoint, tmp_path), name="renamed", sink=None)
-    assert await asks_of(renamed, store, reuse=("rollouts",)) is None
     edited = rollout_job([*TEXTS, "new"], judged, endpoint, tmp_path)
     found = await asks_of(edited, store)
     assert found == AsksToMake(100, 301)
@@ -55,6 +56,24 @@ async def test_an_edited_rollout_keeps_its_answers_up_to_where_it_differs(store:
     before = len(endpoint.asked)
     await run(edited, store)
     assert len(endpoint.asked) == before + 304  # the new row's draft led to three more
+
+
+async def test_a_renamed_and_edited_rollout_takes_over_the_asks_of_its_old_name(store: Store, tmp_path: Path) -> None:
+    refusal = RequestFailed(FailureKind.REJECTED, "no", status=400)
+    endpoint = Scripted(fails_with=lambda texts: refusal if texts == ["bad"] else None)
+    await run(rollout_job(["a", "b", "bad"], drafted, endpoint, tmp_path), store)
+    same = rollout_job(["a", "b", "new"], drafted, endpoint, tmp_path, name="same")
+    assert await asks_of(same, store) == AsksToMake(0, 3)
+    assert await asks_of(same, store, reuse=("rollouts",)) == AsksToMake(0, 1)  # whole items are taken over as well
+    edited = rollout_job(["a", "b", "bad"], judged, endpoint, tmp_path, name="edited")
+    assert await asks_of(edited, store, reuse=("rollouts",)) == AsksToMake(2, 7)
+    before = len(endpoint.asked)
+    await run_job(RunRequest(edited, reuse=("rollouts",)), store, Progress(), Stop(), UNGUARDED)
+    assert len(endpoint.asked) == before + 7
+    drafts = [(one.item_id, one.answer, one.attempts) for one in await ask_rows(store, "edited") if one.step]
+    assert drafts == [("i0", "A", 0), ("i1", "B", 0), ("i2", None, 1)]
+    assert list(outputs(edited)) == ["i0", "i1"]
+    assert await asks_of(edited, store) == AsksToMake(0, 0)
 
 
 async def test_items_that_are_asked_again_count_and_discarded_ones_do_not(store: Store, tmp_path: Path) -> None:
