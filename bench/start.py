@@ -2,15 +2,16 @@
 
 python -m bench.start [--against CHECKOUT] [--rounds N]
 
-Each checkout is run with its own `.venv`, and with the bytecode of modules on disk, as after an installation. The
-commands that only look do so at a ledger of two runs of 5,000 items. The runs ask a constant server (nginx), 64
-requests in flight; `bare` is an aiohttp loop that stores nothing.
+Each checkout is run with its own `.venv`, and with the bytecode of modules on disk, as after an installation. The runs
+have a ledger already, as all but a user's first have, and ask a constant server (nginx), 64 requests in flight; `bare`
+is an aiohttp loop that stores nothing. The commands that only look do so at the ledger of such a run of 5,000 items.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,11 +92,12 @@ def main() -> None:
         print(f"{'':30} {'ours s':>7} {'other s':>7} {'CPU':>6} {'clock':>6}")
         runs: list[list[Used]] = [[] for _ in checkouts]
         bare: list[Used] = []
-        for command in commands:
-            used([command, "--db", "first.db", "run", "--overwrite", "job.py"], folder)  # writes the bytecode
+        for n, command in enumerate(commands):  # writes the bytecode, and makes a ledger
+            used([command, "--db", f"first-{n}.db", "run", "--limit", "1", "job.py"], folder)
         for turn in range(given.rounds):
-            for times, command in zip(runs, commands, strict=True):
-                ledger = f"{times is runs[0]}-{turn}.db"
+            for n, (times, command) in enumerate(zip(runs, commands, strict=True)):
+                ledger = f"{n}-{turn}.db"
+                shutil.copy(folder / f"first-{n}.db", folder / ledger)
                 times.append(used([command, "--db", ledger, "run", "--overwrite", "job.py"], folder))
             bare.append(used([sys.executable, "-c", _BARE, url], folder))
         show("run of 5,000, other: bare loop", runs[0], bare)
@@ -106,8 +108,8 @@ def main() -> None:
         for look in LOOKS:
             both: list[list[Used]] = [[], []]
             for _ in range(given.rounds):
-                for ours, times, command in zip((True, False), both, commands, strict=True):
-                    times.append(used([command, "--db", f"{ours}-0.db", *look.split()], folder))
+                for n, (times, command) in enumerate(zip(both, commands, strict=True)):
+                    times.append(used([command, "--db", f"{n}-0.db", *look.split()], folder))
             show(look, *both)
 
 

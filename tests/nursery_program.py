@@ -28,6 +28,7 @@ import orchestrator.engine.daemon.owed_notifications
 import orchestrator.engine.run.run_job
 import orchestrator.hooks.webhook
 import orchestrator.server
+import orchestrator.store.tables
 from orchestrator.domain import failpoints
 from orchestrator.sinks import CsvSink, JsonlSink
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource

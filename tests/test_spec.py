@@ -380,7 +380,7 @@ def policy() -> Policy:
 
 
 def without_rollout(policy: Policy) -> Policy:
-    return dataclasses.replace(policy, item_timeout=None)
+    return dataclasses.replace(policy, item_timeout=None, max_asks=Policy().max_asks)
 
 
 def test_every_kind_with_every_field_survives_a_round_trip(folder: Path) -> None:

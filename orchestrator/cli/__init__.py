@@ -4,7 +4,7 @@ A command imports what it uses. `cli/app.py` lists the commands with one line of
 with the commands' own help); `CommandOnCall` (`cli/on_call.py`) imports one when it is called, or when its
 arguments are completed. A method of `App` imports its use case, an attribute of `Store` its module, and the
 packages of kinds their names (`words.py`). pydantic checks settings only if there is a file. SQLAlchemy and Alembic
-are imported only to upgrade a ledger. `tests/cli/test_imports.py` says what commands that only look must
+are imported only to make or upgrade a ledger. `tests/cli/test_imports.py` says what commands that only look must
 not import, and `python -m bench.start --against CHECKOUT` compares what whole processes cost.
 """
 

@@ -13,7 +13,7 @@ from cancellation, and one transition: its `UPDATE` names the state that it leav
     after     delivered_items.py, notifications.py: delivered, notified    prune.py: deleted
 
 views.py, transcripts.py, finished_runs.py, attempts.py, receipts.py, history.py and health.py only read, and so does
-row_classes.py, which compares a source's rows with the items that the ledger has. schema.sql has the tables,
+row_classes.py, which compares a source's rows with the items that the ledger has. tables.py has the tables,
 settled.py the SQL for "settled". database.py runs transactions on connections.py, and connection.py executes
 statements. sqlite.py chooses the library, migrate.py upgrades older ledgers.
 """

@@ -11,7 +11,6 @@ from urllib.parse import quote
 from orchestrator.store.migrate import HEAD
 from orchestrator.store.processes import Process
 from orchestrator.store.run_rows import IS_OWED
-from orchestrator.store.schema import statements
 from orchestrator.store.sqlite import DRIVER, OCTETS
 
 if TYPE_CHECKING:
@@ -157,6 +156,8 @@ def _soundness(connection: Any, busy_timeout: float) -> dict[str, Any]:
 
 def _odd_tables(connection: Any) -> tuple[str, ...]:
     """Tables with wrong column names, which SQLite's own check accepts."""
+    from orchestrator.store.tables import statements
+
     with closing(DRIVER.connect(":memory:")) as model:
         for statement in statements():
             model.execute(statement)

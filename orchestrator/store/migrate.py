@@ -15,7 +15,6 @@ from orchestrator.store.connections import connect
 from orchestrator.store.ledger_file import held_open
 from orchestrator.store.private import create_private
 from orchestrator.store.processes import LIVE, Process
-from orchestrator.store.schema import statements
 from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def _back_up(path: Path, copy: Path) -> None:
 
 def _create(connection: BlockingConnection) -> None:
     """What all migrations together would make (a test compares them), without importing Alembic."""
+    from orchestrator.store.tables import statements
+
     for statement in statements():
         connection.execute(statement)
     connection.execute(
