@@ -39,7 +39,8 @@ class Ask(Protocol):
         """Send a request and return its answer.
 
         `to`: the name of the endpoint in the job's mapping; by default the first. `step`: a label for the transcript
-        and the report. `deadline`: seconds from now after which it fails; the job's policy has the limits of attempts.
+        and the report. `deadline`: seconds after which it fails, without those in which its endpoint is not awake yet;
+        the job's policy has the limits of attempts.
 
         Raises `RequestFailed` if the request is discarded, which the rollout may catch; otherwise it discards the item.
         """

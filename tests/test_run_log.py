@@ -79,6 +79,21 @@ async def test_a_warning_with_wrong_arguments_fails_no_run(tmp_path: Path, capsy
     assert capsys.readouterr().err.count("Message: '%d items'") == 2
 
 
+@pytest.mark.parametrize(
+    ("logger", "line"),
+    [
+        ("orchestrator.endpoints.hf_calls", "orchestrator: cannot reach Hugging Face, trying again\n"),
+        ("somebody", "WARNING:somebody:cannot reach Hugging Face, trying again\n"),
+    ],
+)
+def test_a_terminal_shows_our_warnings_as_our_other_messages(
+    logger: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "cannot reach %s, trying again"
+    LogHandler().handle(logging.LogRecord(logger, logging.WARNING, "f.py", 1, message, ("Hugging Face",), None))
+    assert capsys.readouterr().err == line
+
+
 async def test_an_unwritable_log_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "ledger.db.runs").write_text("in the way")
     warnings = list[str]()

@@ -39,6 +39,9 @@ class Terminal(Console):
         return super().render_str(visible(text), **how)
 
 
+_OURS = logging.Formatter("orchestrator: %(message)s")
+_FOREIGN = logging.Formatter(logging.BASIC_FORMAT)
+
 STDERR = Terminal(stderr=True, soft_wrap=True)
 
 
@@ -67,7 +70,11 @@ def show_traceback(error: BaseException) -> None:
 
 
 class LogHandler(logging.Handler):
-    """Prints log records, of libraries and ours, to standard error, line by line, above the progress bar."""
+    """Prints log records to standard error, line by line, above the progress bar; ours as other messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record; one of a library names its level and its logger."""
+        return (_OURS if record.name.startswith("orchestrator.") else _FOREIGN).format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; events with the time of day in UTC."""
