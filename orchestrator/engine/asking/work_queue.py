@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 
@@ -59,6 +59,8 @@ class Demand:
 
 class WorkQueue(ABC):
     """Hands out batches, and takes them back. Knows no endpoint, and not where its items come from."""
+
+    unit: ClassVar = "item"  # what it counts, for people
 
     def __init__(self, work: RunContext) -> None:
         self.work = work

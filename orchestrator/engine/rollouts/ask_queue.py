@@ -92,6 +92,8 @@ class OpenRollouts(Protocol):
 class AskQueue(WorkQueue):
     """Asks of open rollouts for one route. An ask leaves it once its outcome is on disk."""
 
+    unit = "ask"
+
     def __init__(self, rollouts: OpenRollouts, route: Route, in_flight: InFlight) -> None:
         super().__init__(rollouts.work)
         self.in_flight = in_flight

@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from orchestrator import Policy, RequestFailed
-from orchestrator.domain.errors import AskedToStop, FailureKind, Snoozed
+from orchestrator.domain.errors import AskedToStop, FailureKind, RunStopped, Snoozed
 from orchestrator.domain.queue import Claim, Submission
+from orchestrator.domain.terms import Terms
 from orchestrator.engine.awake.reaper import registered
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.rollouts import ask_queue, deadlines, rollouts
@@ -279,6 +280,19 @@ async def test_a_rollout_that_catches_everything_is_left_behind_when_the_run_is_
                 await run(rollout_job(["stubborn"], rollout, endpoint, tmp_path), store, stop)
     assert endpoint.calls == ["resume", "pause"]
     assert "the rollout of item i0 goes on although it was cancelled" in caplog.text
+
+
+async def test_a_spent_budget_says_how_many_asks_are_left(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(terms=Terms("scripted", {"kind": "scripted"}))
+    endpoint.slow_after = 10
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        return [await ask(f"{row['text']} {number}") for number in range(3)]
+
+    policy = Policy(concurrency=1, grace=0.0, max_awake=0.2)
+    with pytest.raises(RunStopped, match=r"the budget is spent \(.* \d+ asks left"):
+        await run(rollout_job([f"{number}" for number in range(20)], rollout, endpoint, tmp_path, policy), store)
+    assert endpoint.calls == ["resume", "pause"]
 
 
 async def test_time_in_which_an_endpoint_is_woken_counts_for_no_deadline(store: Store, tmp_path: Path) -> None:
