@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from orchestrator.rollout import Ask as Ask  # noqa: PLC0414 - job files may import both from here, where they were
+from orchestrator.rollout import Conversation as Conversation  # noqa: PLC0414 - the same
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator import Job, Policy, Weighted
+import orchestrator
+from orchestrator import Job, Policy, Weighted, ports
 from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sources import IterableSource
 from tests.engine.scripted import Scripted, job_of
@@ -208,3 +209,8 @@ def test_named_endpoints_and_a_time_limit_for_items_need_a_rollout(job: Job) -> 
         replace(job, policy=Policy(item_timeout=5))
     with pytest.raises(ValueError, match=r"policy.max_asks needs a rollout="):
         replace(job, policy=Policy(max_asks=5))
+
+
+def test_what_a_rollout_is_given_can_still_be_imported_from_the_ports() -> None:
+    assert ports.Ask is orchestrator.Ask
+    assert ports.Conversation is orchestrator.Conversation
