@@ -111,7 +111,7 @@ def test_the_request_of_a_rollouts_item_is_its_row_and_rows_do_not_share_answers
     assert [item.request for item in items[:2]] == ['{"text":"a","id":"1","n":2}'] * 2
     assert [item.shares for item in items] == [None] * 3
     assert items[2].request is None
-    assert str(items[2].unreadable).startswith("no request could be made: TypeError: ")
+    assert str(items[2].unreadable).startswith("no request could be made: column 'n': TypeError: ")
 
 
 @dataclass(frozen=True, slots=True)
