@@ -102,6 +102,7 @@ assert_type([(cause.kind, cause.items) for cause in result.causes], list[tuple[s
 assert_type(result.manifest, Mapping[str, object])
 for row in result:
     assert_type(row, dict[str, Any])
+assert_type((result[0], result[-10:]), tuple[dict[str, Any], list[dict[str, Any]]])
 assert_type(next(iter(result.discarded)), dict[str, Any])
 print(result.to_pandas(), result.to_polars(), result.to_dataset())
 table: object = result.to_arrow()  # pyright: ignore # pyarrow has no types
@@ -117,6 +118,7 @@ with connect(Path("ledger.db")) as app:
     assert_type([(found.job, found.counts.completed) for found in app.runs()], list[tuple[str, int]])
     assert_type([found.started_at for found in app.runs()], list[datetime | None])
     assert_type(app.stop("labels"), RunSummary)
+    assert_type((app.submit(job).run, app.status(1).run), tuple[RunSummary, RunSummary])
     assert_type(app.run("job.py"), Result)
     print(app.submit(job), app.report(), app.status(1), app.stop("labels"), app.sweep())
 
@@ -152,7 +154,7 @@ Job("labels", source, endpoint, sink, policy=4)  # wrong
 job = Job("labels", source, endpoint)
 run(3)  # wrong
 connect().run(job)  # wrong
-run(job)[0]  # wrong
+run(job)["output"]  # wrong
 run(job, limits=1)  # wrong
 run(job, limit="all").counts.done  # wrong
 connect(ledger=3)  # wrong

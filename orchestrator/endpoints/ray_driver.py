@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _REACH = 5.0  # seconds for a TCP connection to the head of the cluster
+_ANSWER = 10.0  # seconds for its first bytes: it may be busy
+_SETTINGS = b"\4" + bytes(5)  # a frame of HTTP/2 without its length: the first that either side sends
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS
 _LOOK = 2.0  # seconds between two looks at the cluster while workers wait for a place
 _OWN_NODE = re.compile(r"node_[0-9a-f]+")  # what Ray calls the type of a node that no autoscaler has started
 _NOT_INSTALLED = re.compile(r"No module named '[\w.]+'|failed to import", re.IGNORECASE)
@@ -83,19 +86,31 @@ def _read(parent: int, loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[byt
 
 def _connect(address: str) -> None:
     if "://" not in address and address != "local":
-        _check_that_it_listens(address)
+        _check_that_ray_listens(address)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
 
 
-def _check_that_it_listens(address: str) -> None:
-    """Raise `ConnectionError` if nothing listens at the address that Ray would use: Ray itself tries for a minute."""
+def _check_that_ray_listens(address: str) -> None:
+    """Raise `ConnectionError` if Ray cannot be listening at the address that it would use: it tries for a minute."""
     from ray._private.services import canonicalize_bootstrap_address, extract_ip_port
 
     host, port = extract_ip_port(canonicalize_bootstrap_address(address))
     try:
-        socket.create_connection((host, int(port)), _REACH).close()
+        with socket.create_connection((host, int(port)), _REACH) as head:
+            if "RAY_USE_TLS" in os.environ or _speaks_http2(head):
+                return
     except OSError as error:
         raise ConnectionError(f"cannot connect to {host}:{port} ({reason_of(error)})") from error
+    raise ConnectionError(f"what listens at {host}:{port} does not answer as Ray does")
+
+
+def _speaks_http2(head: socket.socket) -> bool:
+    """Whether a server of HTTP/2 answers, as gRPC and so the head of a cluster does."""
+    head.settimeout(_ANSWER)
+    with suppress(OSError), head.makefile("rb") as answer:
+        head.sendall(_HELLO)
+        return answer.read(9)[3:] == _SETTINGS
+    return False
 
 
 class _Keepers:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -115,3 +117,24 @@ def test_a_delivery_that_fails_is_one_line_and_the_next_run_delivers(
     assert again.code == 0, again.err
     assert server.stats().requests == 2
     assert "data/train-00000-of-00001.parquet" in hub.dataset("acme/reviews").files
+
+
+@pytest.mark.unmeasured
+def test_a_run_that_is_killed_before_its_commit_leaves_an_empty_dataset_and_the_same_command_delivers(
+    workplace: Workplace, server: InferenceServer, hub: FakeHub, tmp_path: Path
+) -> None:
+    workplace.write_rows({"id": text, "text": text} for text in ("a", "b"))
+    job, env = workplace.job(prelude=IMPORT, sink=SINK), hub.environment(tmp_path)
+    pids: list[int] = []
+    hub.trouble(Trouble("^POST .*/preupload/", meanwhile=lambda: os.kill(pids[0], signal.SIGKILL)))
+    with workplace.start("run", "--quiet", job, env=env) as running:
+        pids.append(running.pid)
+        assert running.end().code == -signal.SIGKILL
+    dataset = hub.dataset("acme/reviews")
+    assert (len(dataset.commits), dataset.visibility) == (1, "private")
+    asked = server.stats().requests
+    ended = workplace.run("run", "--quiet", job, env=env)
+    assert ended.code == 0, ended.err
+    assert len(dataset.commits) == 2
+    assert "data/train-00000-of-00001.parquet" in dataset.files
+    assert server.stats().requests == asked

@@ -7,12 +7,13 @@ import os
 import socket
 import sys
 from base64 import b64encode
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import orjson
 import pytest
+from anyio.abc import SocketAttribute
 
 from orchestrator import Job, Policy
 from orchestrator.domain.batching import Limits
@@ -41,6 +42,8 @@ from tests.handlers import endpoint_of, handler
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from anyio.abc import SocketStream
 
     from orchestrator.endpoints.local_control import LocalControl
 
@@ -135,6 +138,31 @@ async def test_a_cluster_that_is_not_there_is_one_line(
         ) as refused:
             await control.resume()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_10.0\r\n", b""])
+async def test_a_port_where_another_server_listens_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, banner: bytes
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+    async def greet(client: SocketStream) -> None:
+        async with client:
+            await client.send(banner)
+            with suppress(anyio.BrokenResourceError, anyio.EndOfStream):  # it may leave before it has read all
+                while await client.receive():
+                    pass
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.2")
+    address = f"127.0.0.2:{listener.extra(SocketAttribute.local_port)}"
+    endpoint = RayEndpoint(LocalServer([sys.executable, "{port}"], model="m"), address=address)
+    async with listener, anyio.create_task_group() as tasks, endpoint.control() as control:
+        tasks.start_soon(listener.serve, greet)
+        why = f"what listens at {address} does not answer as Ray does"  # Ray would try for a minute
+        with pytest.raises(EndpointFailed, match=rf"^there is no Ray cluster at {address}: {why}; start one"):
+            await control.resume()
+        tasks.cancel_scope.cancel()
 
 
 async def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
