@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.terms import Pause, Spent, Terms
+from orchestrator.domain.terms import Billed, Pause, Spent, Terms
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_every_second_that_an_endpoint_was_awake_is_paid_for() -> None:
     assert spent == Spent(2, 30, 400, 5000)
     assert spent.seconds == 5432
     assert (spent.cost(3600.0), spent.cost(None)) == (5432.0, None)
+
+
+def test_a_sum_of_bills_has_dollars_only_if_each_bill_has() -> None:
+    bill, without = Billed(60.0, 0.5), Billed(30.0, None)
+    assert bill + bill == Billed(120.0, 1.0)
+    assert bill + without == without + bill == Billed(90.0, None)
+    assert without + without == Billed(60.0, None)
