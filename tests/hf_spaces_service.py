@@ -94,6 +94,7 @@ class SpacesService(ProviderService):
         self.hides_prices = 0  # so many questions for the hardware are answered 503
         self.queue_size: int | None = None  # so many requests wait in the queue of an app at most
         self.dies_after: int | None = None  # so many requests to an app
+        self.answers_instead: tuple[int, str] | None = None  # what is answered to every request to an app
 
     def add(self, name: str, **settings: Any) -> FakeSpace:
         """Add a Space of acme."""
@@ -258,6 +259,9 @@ class SpacesService(ProviderService):
             return web.Response(status=404, text="<html>Not Found</html>", content_type="text/html")
         if space.stage not in _SERVES:
             return web.Response(status=503, text="<html>The Space is not running</html>", content_type="text/html")
+        if self.answers_instead is not None:
+            status, text = self.answers_instead
+            return web.Response(status=status, text=text)
         return await self._app(space, request)
 
     async def _app(self, space: FakeSpace, request: web.Request) -> web.StreamResponse:

@@ -81,6 +81,7 @@ class EndpointDescription:
 class ConfigDescription:
     """The configuration from which an endpoint is created."""
 
+    arn: str
     asynchronous: bool
     variants: tuple[Variant, ...]
 
@@ -88,7 +89,11 @@ class ConfigDescription:
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read a configuration."""
         variants = tuple(map(Variant.read, document.get("ProductionVariants") or ()))
-        return cls(bool(document.get("AsyncInferenceConfig")), variants)
+        return cls(str(document.get("EndpointConfigArn")), bool(document.get("AsyncInferenceConfig")), variants)
+
+    def arn_of_endpoint(self, name: str) -> str:
+        """Return the ARN that an endpoint of this name has in the same account and region."""
+        return f"{self.arn.partition(':endpoint-config/')[0]}:endpoint/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,11 @@ class SageMaker:
     async def endpoint(self, name: str) -> EndpointDescription | None:
         """Return the endpoint as it is now, or None if it does not exist."""
         return await self._described("DescribeEndpoint", {"EndpointName": name}, EndpointDescription.read)
+
+    async def endpoints(self) -> list[str]:
+        """Return the names of all endpoints."""
+        found = await self._pages("ListEndpoints", {"MaxResults": _PAGE, "SortBy": "Name"}, "Endpoints")
+        return [str(endpoint["EndpointName"]) for endpoint in found]
 
     async def config(self, name: str) -> ConfigDescription | None:
         """Return an endpoint configuration, or None if it does not exist."""

@@ -57,6 +57,7 @@ _BLAMES_INPUT = re.compile(  # errors of the server (500) in which llama.cpp mea
 _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
+_LOGIN = "Not authenticated"  # Gradio with `auth=`, and FastAPI
 _LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
@@ -121,6 +122,8 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     remedy = "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
+    if status == HTTPStatus.UNAUTHORIZED and said == _LOGIN:
+        remedy = "check the token; a login of the app itself (auth= of Gradio) has to be removed"
     if remedy is not None:
         refused = EndpointRefused(f"{url} answered {status} ({said}): {remedy}")
         refused.forbidden = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}

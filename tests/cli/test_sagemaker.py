@@ -62,7 +62,7 @@ def test_an_endpoint_is_created_shown_read_and_deleted_by_hand(cli: SageMakerCli
     assert "price per hour: $1.5" in cli.run("show", "reviews").out
     assert cli.run("logs", "reviews").out.splitlines() == cli.service.log
     assert cli.run("logs", "reviews", "--tail", "1").out == "the model is ready\n"
-    assert "is for Hugging Face endpoints only" in cli.run("metrics", "reviews", code=2).line
+    assert "SageMaker keeps them in CloudWatch (AWS/SageMaker)" in cli.run("metrics", "reviews", code=2).line
     cli.run("pause", "reviews")
     assert cli.service.alive() == []
     assert set(cli.service.configs) == {"labeller"}
@@ -76,6 +76,24 @@ def test_an_endpoint_that_no_run_has_created_is_not_deleted_by_hand(cli: SageMak
     ended = cli.run("pause", "reviews", code=1)
     assert "was not created by a run, so it is not deleted: set pause='always' if it may be" in ended.err
     assert cli.service.alive() == [theirs]
+
+
+def test_the_endpoints_of_a_region_are_listed(cli: SageMakerCli) -> None:
+    assert cli.run("list", "--region", "eu-west-1").out == "eu-west-1 has no endpoints\n"
+    cli.run("resume", "reviews", "--wait")
+    cli.service.add("theirs")
+    listed = cli.run("list", "--region", "eu-west-1", "--json").json["endpoints"]
+    assert [(one["name"], one["state"], one["price_per_hour"], one["created_by_a_run"]) for one in listed] == [
+        (NAME, "InService", 1.5, True),
+        ("eu-west-1/theirs", "InService", None, False),
+    ]
+    words = cli.run("list", "--region", "eu-west-1").out.splitlines()
+    assert words[1].split() == [NAME, "InService", "ml.g4dn.xlarge", "x1", "$1.5", "a", "run"]
+    assert words[2].endswith("an unknown price  somebody else")
+    assert "give one of them" in cli.run("list", "--region", "eu-west-1", "--namespace", "acme", code=2).line
+    cli.service.denied.add("sagemaker:ListEndpoints")
+    assert "has to allow sagemaker:ListEndpoints" in cli.run("list", "--region", "eu-west-1", code=1).line
+    cli.run("pause", "reviews")
 
 
 def test_a_component_gets_copies_and_loses_them_by_hand(cli: SageMakerCli) -> None:
@@ -122,6 +140,32 @@ def test_a_check_names_every_missing_permission(cli: SageMakerCli) -> None:
     said = cli.run("check", "reviews", code=1).out
     assert "the IAM policy has to allow sagemaker:ListTags on arn:" in said
     assert ", sagemaker:InvokeEndpoint on arn:" in said
+
+
+@pytest.mark.parametrize("action", ["ListTags", "DeleteEndpoint"])
+def test_a_check_creates_no_endpoint_that_could_not_be_deleted(cli: SageMakerCli, action: str) -> None:
+    cli.service.denied.add(f"sagemaker:{action}")
+    said = cli.run("check", "reviews", "--wake", code=1).out
+    assert f"the IAM policy has to allow sagemaker:{action} on arn:" in said
+    assert cli.service.endpoints == []
+
+
+@pytest.mark.parametrize("action", ["CreateEndpoint", "AddTags"])
+def test_a_check_that_wakes_names_the_permission_to_create(cli: SageMakerCli, action: str) -> None:
+    cli.service.denied.add(f"sagemaker:{action}")
+    assert (
+        f"the IAM policy has to allow sagemaker:{action} on arn:" in cli.run("check", "reviews", "--wake", code=1).out
+    )
+
+
+def test_a_check_asks_for_no_permission_that_a_component_does_not_need(cli: SageMakerCli) -> None:
+    cli.service.add_config("shared", components=True)
+    cli.service.add("shared")
+    cli.service.add_component("labeller", "shared", copies=1)
+    cli.service.denied |= {f"sagemaker:{name}" for name in ("ListTags", "DescribeEndpointConfig", "DeleteEndpoint")}
+    assert "may read and invoke it" in cli.run("check", "part").out
+    cli.service.denied.add("sagemaker:ListInferenceComponents")
+    assert "has to allow sagemaker:ListInferenceComponents on" in cli.run("check", "part", code=1).out
 
 
 def test_a_check_wakes_the_endpoint_asks_once_and_deletes_it(cli: SageMakerCli) -> None:

@@ -378,6 +378,35 @@ async def test_a_space_that_goes_to_sleep_while_it_is_used_is_lost(service: Spac
     assert service.spaces["acme/reverser"].asked == []
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "failure", "message"),
+    [
+        (404, "<html>Not Found</html>", EndpointLost, r"nothing answers behind .* \(404\)"),
+        (502, "<html>Bad Gateway</html>", EndpointLost, r"nothing answers behind .* \(502\)"),
+        (503, "<html>Your Space is in preparation</html>", EndpointLost, r"nothing answers behind .* \(503\)"),
+        (404, '{"detail": "Not Found"}', EndpointRefused, "check the URL"),
+        (
+            401,
+            '{"detail": {"error": "Not authenticated", "auth_message": null}}',
+            EndpointRefused,
+            r"a login of the app itself \(auth= of Gradio\)",
+        ),
+        (500, '{"detail": "Internal Server Error"}', RequestFailed, "Internal Server Error"),
+        (503, '{"detail": "too busy"}', RequestFailed, "too busy"),
+    ],
+)
+async def test_what_the_proxy_answers_concerns_the_space_and_what_the_app_answers_the_item(
+    service: SpacesService, space: FakeSpace, status: int, text: str, failure: type[Exception], message: str
+) -> None:
+    space.stage = RUNNING
+    async with reverser().control() as control:
+        await control.state()
+        async with control.connect(Policy()) as data:
+            service.answers_instead = (status, text)
+            with pytest.raises(failure, match=message):
+                await data.ask([b'"abc"'])
+
+
 async def test_a_full_queue_makes_the_item_wait(service: SpacesService, space: FakeSpace) -> None:
     service.queue_size = 0
     async with reverser().control() as control:

@@ -168,6 +168,11 @@ async def metrics_of(endpoint: Endpoint) -> str:
                 raise UsageError(f"endpoint {endpoint.name} has no job now")
             samples = [sample for job in alive for sample in _samples(job, await _figures(jobs, job))]
         return "\n".join([*samples, "# EOF"])
+    if isinstance(endpoint, SageMakerEndpoint):
+        raise UsageError(
+            "SageMaker keeps them in CloudWatch (AWS/SageMaker): aws cloudwatch list-metrics --namespace AWS/SageMaker "
+            f"--dimensions Name=EndpointName,Value={endpoint.endpoint}"
+        )
     async with management(managed_by_hugging_face(endpoint, "metrics")) as (api, name):
         return await api.open_metrics(name)
 

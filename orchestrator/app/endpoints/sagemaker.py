@@ -4,51 +4,70 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio import to_thread
 
+from orchestrator.config import load_settings
 from orchestrator.domain.errors import EndpointRefused, UsageError
-from orchestrator.endpoints.aws_calls import AwsDeclined
+from orchestrator.endpoints import SageMakerEndpoint
+from orchestrator.endpoints.aws_calls import AwsCalls, AwsDeclined
+from orchestrator.endpoints.named import declared
+from orchestrator.endpoints.sagemaker_api import SageMaker
+from orchestrator.endpoints.sagemaker_control import TAG
 from orchestrator.wires.aws_failures import permission_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
-    from orchestrator.endpoints import SageMakerEndpoint
-    from orchestrator.endpoints.sagemaker_api import ConfigDescription, SageMaker
+    from orchestrator.endpoints.sagemaker_api import ConfigDescription
 
 _SHOWN_SECONDS = 24 * 3600.0  # of a log: CloudWatch may keep years
 _BETWEEN_PAGES = 2.0  # seconds, of a log that is followed
 
 
 async def permissions_of(endpoint: SageMakerEndpoint) -> str:
-    """Try what reads and what invokes. Raises `EndpointRefused` with all permissions that are missing."""
+    """Try what reads, what invokes and what deletes. Raises `EndpointRefused` with all permissions that are missing."""
     refused: list[EndpointRefused] = []
     async with endpoint.api() as api, endpoint.control() as control:
-        name, config = endpoint.endpoint, endpoint.config or endpoint.endpoint
-
-        async def tags() -> None:
-            if (found := await api.endpoint(name)) is not None:
-                await api.tags(found.arn)
-
-        looks: list[Callable[[], Awaitable[object]]] = [tags, control.answers]
+        looks: list[Callable[[], Awaitable[object]]] = [partial(api.endpoint, endpoint.endpoint)]
         if endpoint.component is None:
-            looks.append(partial(api.config, config))
+            looks += [partial(_try_tags, api, endpoint), partial(_try_deletion, api, endpoint.endpoint)]
         else:
-            looks += [partial(api.component, endpoint.component), partial(api.components, name)]
-        for look in looks:
+            looks += [partial(api.component, endpoint.component), partial(api.components, endpoint.endpoint)]
+        for look in (*looks, control.answers):
             try:
                 await look()
             except EndpointRefused as refusal:
                 refused.append(refusal)
         source = api.calls.access.source
     if missing := [permission for refusal in refused if (permission := permission_in(str(refusal))) is not None]:
-        raise EndpointRefused(f"the IAM policy has to allow {', '.join(missing)}")
+        raise EndpointRefused(f"the IAM policy has to allow {', '.join(dict.fromkeys(missing))}")
     if refused:
         raise refused[0]
-    return f"credentials from {source} may read and invoke it; --wake tries the rest"
+    return f"credentials from {source} may read and invoke it; the rest is tried by --wake when it is asleep"
+
+
+async def _try_tags(api: SageMaker, endpoint: SageMakerEndpoint) -> None:
+    """Read the configuration and the tags; without an endpoint, those that one of its name would have."""
+    found, planned = await api.endpoint(endpoint.endpoint), await api.config(endpoint.config or endpoint.endpoint)
+    if found is not None:
+        await api.tags(found.arn)
+    elif planned is not None:
+        await api.tags(planned.arn_of_endpoint(endpoint.endpoint))
+
+
+async def _try_deletion(api: SageMaker, name: str) -> None:
+    """Delete an endpoint that does not exist, so that no run creates what it may not delete.
+
+    Nothing can be lost by that: one that somebody creates in this moment cannot be deleted while it is being created.
+    """
+    if await api.endpoint(name) is None:
+        with suppress(AwsDeclined):
+            await api.delete(name)
 
 
 async def facts_of_sagemaker(endpoint: SageMakerEndpoint) -> dict[str, object]:
@@ -69,6 +88,43 @@ async def facts_of_sagemaker(endpoint: SageMakerEndpoint) -> dict[str, object]:
             "instance_types": None if config is None else _types(config),
             "price_per_hour": endpoint.price_per_hour,
         }
+
+
+async def endpoints_in(region: str) -> list[dict[str, object]]:
+    """Return all endpoints of a region: state, hardware, the price in the settings file, and whether a run made it."""
+    async with AwsCalls.open(region, None) as calls:
+        api, found = SageMaker(calls), list[dict[str, object]]()
+        prices = await to_thread.run_sync(_prices_in, region)
+        for name in await api.endpoints():
+            shown = await api.endpoint(name)
+            if shown is None:
+                continue  # deleted meanwhile
+            config = await api.config(shown.config)
+            found.append(
+                {
+                    "name": f"{region}/{name}",
+                    "state": shown.status,
+                    "message": shown.reason or None,
+                    "hardware": f"{_types(config) if config else '?'} x{sum(one.instances for one in shown.variants)}",
+                    "price_per_hour": prices.get(name),
+                    "created_by_a_run": TAG in await api.tags(shown.arn),
+                }
+            )
+        return found
+
+
+def _prices_in(region: str) -> dict[str, float]:
+    """Return what the settings file says about the prices of endpoints, by their names at SageMaker."""
+    kinds = load_settings(None, None).endpoints
+    known = [declared(name, settings) for name, settings in kinds.items() if settings.get("kind") == "sagemaker"]
+    return {
+        endpoint.endpoint: endpoint.price_per_hour
+        for endpoint in known
+        if isinstance(endpoint, SageMakerEndpoint)
+        and endpoint.price_per_hour is not None
+        and endpoint.component is None
+        and endpoint.region in {None, region}
+    }
 
 
 def _types(config: ConfigDescription) -> str:

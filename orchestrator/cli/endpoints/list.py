@@ -1,4 +1,4 @@
-"""orchestrator endpoints list: list the Hugging Face endpoints, jobs and Spaces of a namespace, or of all."""
+"""orchestrator endpoints list: what a Hugging Face namespace has (endpoints, jobs, Spaces), or a SageMaker region."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from rich.table import Table
 
 from orchestrator.app.endpoints.listing import EVERY_NAMESPACE, Listing, endpoints_of
-from orchestrator.cli.command import print_json, without_store
+from orchestrator.app.endpoints.sagemaker import endpoints_in
+from orchestrator.cli.command import fail, print_json, without_store
 from orchestrator.cli.endpoints.which import NAMESPACE
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.terminal import STDERR, Terminal, say
+from orchestrator.domain.errors import UsageError
 from orchestrator.endpoints.hf_hardware import price_in
 
 if TYPE_CHECKING:
@@ -26,10 +28,19 @@ Namespaces = Annotated[
     str | None,
     typer.Option("--namespace", help=f"{NAMESPACE} '*': the account and its organizations.", metavar="NAME"),
 ]
+Region = Annotated[
+    str | None,
+    typer.Option("--region", help="List SageMaker's endpoints in this region instead.", metavar="REGION"),
+]
 
 
-def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = False) -> None:
+def list_(context: typer.Context, namespace: Namespaces = None, region: Region = None, json: AsJson = False) -> None:
     """List the Hugging Face endpoints of a namespace, jobs that are one, and Spaces on paid hardware, with prices."""
+    if region is not None:
+        if namespace is not None:
+            fail(UsageError("--region is for SageMaker, --namespace for Hugging Face: give one of them"), json=json)
+        _list_region(without_store(context, partial(endpoints_in, region), json=json), region, json=json)
+        return
     found = without_store(context, partial(endpoints_of, namespace), json=json)
     if json:
         refused = {one.namespace: str(one.refused) for one in found if one.refused}
@@ -40,9 +51,7 @@ def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = F
         print_json({"namespace": owner, "endpoints": endpoints, "jobs": jobs, "spaces": spaces, "refused": refused})
         return
     _say_refusals(found)
-    table = Table("name", "state", "hardware", "per hour", "url", box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ignore"
+    table = _table("name", "state", "hardware", "per hour", "url")
     for one in found:
         for endpoint in one.endpoints:
             price = price_words(price_in(one.prices, endpoint.hardware))
@@ -54,6 +63,25 @@ def list_(context: typer.Context, namespace: Namespaces = None, json: AsJson = F
             _add_row(table, space, str(space["state"]))
     none = " and ".join(f"{one.namespace} has no endpoints" for one in found if not one.refused)
     Terminal(width=1000).print(table) if table.rows else say(none)
+
+
+def _list_region(found: Sequence[Mapping[str, object]], region: str, *, json: bool) -> None:
+    if json:
+        print_json({"region": region, "endpoints": found})
+        return
+    table = _table("name", "state", "hardware", "per hour", "created by")
+    for facts in found:
+        price, maker = facts["price_per_hour"], "a run" if facts["created_by_a_run"] else "somebody else"
+        words = price_words(price if isinstance(price, float) else None)
+        table.add_row(str(facts["name"]), str(facts["state"]), str(facts["hardware"]), words, maker)
+    Terminal(width=1000).print(table) if found else say(f"{region} has no endpoints")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ignore"
+    return table
 
 
 def _say_refusals(found: Sequence[Listing]) -> None:
