@@ -26,7 +26,13 @@ def main() -> None:
     from orchestrator.cli.output import outlive_readers
 
     outlive_readers()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        from orchestrator.cli.leftovers import end_in_time
+
+        end_in_time(end.code)
+        raise
 
 
 def spare_the_collector() -> None:

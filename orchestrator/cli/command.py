@@ -18,6 +18,7 @@ import typer
 from anyio import to_thread
 
 from orchestrator import exact_json
+from orchestrator.cli.leftovers import leaving_tasks_behind
 from orchestrator.cli.terminal import STDERR, show_traceback
 from orchestrator.domain.errors import (
     Interrupted,
@@ -81,7 +82,7 @@ def without_store(context: typer.Context, action: Callable[[], Awaitable[T]], *,
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, an interruption needs cleanup
     try:
         gc.freeze()  # the modules: a fan-out would have them looked at again and again
-        return anyio.run(action, backend_options={"use_uvloop": sys.platform != "win32"})
+        return anyio.run(leaving_tasks_behind, action, backend_options={"use_uvloop": sys.platform != "win32"})
     except KeyboardInterrupt:
         fail(Interrupted("interrupted" if follows else "interrupted; run the same command again"), json=json)
     except Exception as error:

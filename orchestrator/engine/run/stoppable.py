@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from orchestrator.domain.errors import Interrupted, RunStopped
 from orchestrator.domain.events import Phase
 from orchestrator.engine.stop import Stop
@@ -28,13 +30,17 @@ async def stoppable(
 ) -> T:
     """Do the work, and ask it to stop at each request. Raises `Interrupted` if a request ended it.
 
-    After the first request, answers in flight have `grace` seconds to arrive, since they are paid for. The second one
-    cancels them, and ends waiting for a locked ledger; then `aborted` runs until the work has ended. Requests are
-    received outside the scope that they cancel: inside it, the second one would cancel the pausing.
+    After the first request, answers in flight have `grace` seconds to arrive, since they are paid for. After that, or
+    at the second one, they are cancelled, and waiting for a locked ledger ends; then `aborted` runs until the work has
+    ended. Requests are received outside the scope that they cancel: inside it, the second one would cancel the pausing.
     """
     stop = Stop()
     result: list[T] = []
     async with task_group() as outside:
+
+        async def after_grace(then: Callable[[], Awaitable[None]]) -> None:
+            await anyio.sleep_until(stop.deadline)
+            await then()
 
         async def listen() -> None:
             async for _ in requests:
@@ -46,6 +52,8 @@ async def stoppable(
                 else:
                     stop.drain(grace)
                     busy_timeout.end_in(grace)
+                    if aborted is not None:
+                        outside.start_soon(after_grace, aborted)
 
         outside.start_soon(listen)
         with stop.until_deadline():
