@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
+_ESCAPED = '\\"'
+_DOUBLE_IT = r'; quotes are written as \" here: have them doubled, in Spark with `.option("escape", "\"")`'
+
 _NAME_IT = "name the file's encoding, as in `encoding='cp1252'`"
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -102,9 +105,11 @@ class CsvSource(FileSource):
 
     def _lines(self, path: Target, text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
         """Yield the fields of each row with the line on which it begins and what is wrong with it."""
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        escaped: set[int] = set()
+        reader = csv.reader(_watched(text, escaped), delimiter=delimiter, strict=True)
         with reading(path):
             while True:
+                escaped.clear()
                 number = reader.line_num + 1
                 fault = None
                 try:
@@ -117,17 +122,20 @@ class CsvSource(FileSource):
                 except UnicodeError as failure:
                     raise UsageError(f"{path} is not valid {self.encoding}: {_NAME_IT}") from failure
                 except csv.Error as failure:
+                    hint = _DOUBLE_IT if escaped else ""
                     if reader.line_num > number:  # nothing tells where the next row would begin
                         raise UsageError(
-                            f"{path}, line {number}: a quote is not closed ({failure}): correct the line"
+                            f"{path}, line {number}: a quote is not closed ({failure}): correct the line{hint}"
                         ) from failure
-                    fields, fault = [], f"line {number} is not valid CSV: {failure}"
+                    fields, fault = [], f"line {number} is not valid CSV: {failure}{hint}"
                 if fields or fault:
                     yield number, fields, fault
 
     def _row(self, number: int, header: list[str], fields: list[str], fault: str | None) -> Row:
         if fault is None and len(fields) != len(header):
             fault = f"line {number} has {len(fields)} fields where the header has {len(header)}"
+            if any(field.endswith("\\") for field in fields):
+                fault += _DOUBLE_IT
         if fault is not None:
             raw = self.delimiter.join(fields)[:500].encode(errors="replace").decode()
             return Row({"line": number, "raw": raw}, unreadable=fault)
@@ -146,6 +154,14 @@ def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:
         if line.startswith("\ufeff"):
             marked.add(number)
         yield line.removeprefix("\ufeff")
+
+
+def _watched(lines: Iterable[str], escaped: set[int]) -> Iterator[str]:
+    """Yield the lines; collect the numbers of those in which a quote follows a backslash."""
+    for number, line in enumerate(lines, 1):
+        if _ESCAPED in line:
+            escaped.add(number)
+        yield line
 
 
 @contextmanager

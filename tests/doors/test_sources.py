@@ -333,6 +333,19 @@ def test_an_unclosed_quote_is_an_error_and_does_not_swallow_the_rest(tmp_path: P
     assert_one_line(failure, tmp_path / "in", "line 3")
 
 
+def test_quotes_behind_backslashes_as_spark_writes_them_name_the_remedy(tmp_path: Path) -> None:
+    remedy = 'in Spark with `.option("escape", "\\"")`'
+    (tmp_path / "in").write_text('id,text\n1,"he said \\"hi\\", ok"\n2,C:\\dir\n3,"one \\", two"\n4,"a"b\n5,a,b\n')
+    said, path, split, stray, wide = read(CsvSource(tmp_path / "in", id="id"))
+    assert all(remedy in (row.unreadable or "") for row in (said, split))
+    assert path.columns["text"] == "C:\\dir"
+    assert not any(remedy in (row.unreadable or "line") for row in (stray, wide))
+    (tmp_path / "in").write_text('id,text\n1,"ends in \\""\n2,b\n')
+    with pytest.raises(UsageError) as failure:
+        read(CsvSource(tmp_path / "in"))
+    assert_one_line(failure, tmp_path / "in", "line 2", remedy)
+
+
 def test_bytes_in_another_encoding_fail_only_their_own_row(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes("id,text\n1,é\n2,a\n".encode("latin-1"))
     bad, good = read(CsvSource(tmp_path / "in", id="id"))
