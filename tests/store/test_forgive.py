@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.domain.attempt import Completed, Discarded, Outcome
+from orchestrator.domain.attempt import Completed, Discarded, Outcome, RetryLater
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.run import Plan, Run, RunState, Spec
@@ -98,6 +98,30 @@ async def test_forgiven_items_start_with_a_clean_record(store: Store) -> None:
     (part,) = await store.items.lease(run.id, await process(store), 1)
     (item,) = part.items
     assert (item.attempt, list(item.failures)) == (2, [])
+
+
+async def test_an_item_that_failed_several_times_is_asked_again_with_a_clean_record(store: Store) -> None:
+    run, _ = await run_of(store, [row("bad")])
+    (part,) = await store.items.lease(run.id, await process(store), 1)
+    (item,) = part.items
+    again = RetryLater(0.0, RequestFailed(FailureKind.TIMEOUT, "no answer"))
+    await store.items.settle([Settlement(item, again, 0.1)], [])
+    item.attempt += 1
+    await store.items.settle([Settlement(item, REFUSED, 0.1)], [part.lease])
+    assert await forgive(store, run.id) == 1
+    assert await chunks_of(store, run) == [("available", 0, 0)]
+    (part,) = await store.items.lease(run.id, await process(store), 1)
+    assert [(item.attempt, list(item.failures)) for item in part.items] == [(3, [])]
+
+
+async def test_an_older_run_with_forgiven_items_stays_whole(store: Store) -> None:
+    older, _ = await run_of(store, [row("bad"), row("good")])
+    await settle_all(store, older)
+    await store.runs.leave(older.holder or 0)
+    newer, _ = await run_of(store, [row("bad"), row("good")], version="2")
+    assert await forgive(store, newer.id) == 1
+    assert await chunks_of(store, newer) == [("available", 1, 0)]
+    assert await chunks_of(store, older) == [("done", 1, 1)]
 
 
 async def test_what_failed_in_the_rollout_of_a_forgiven_item_is_asked_anew_and_answers_stay(store: Store) -> None:
