@@ -72,7 +72,7 @@ class Validations:
         self._failures: list[Exception] = []
 
     async def begin(self, _now: float) -> None:
-        """Validate all new batches, and those that are created meanwhile; a failure is raised at the end."""
+        """Validate all new batches, and those that are created meanwhile. After a failure, only end what is begun."""
         self._begun.clear()
         self._failures.clear()
         async with task_group() as tasks:
@@ -82,7 +82,7 @@ class Validations:
                         self._begun.add(progress.batch.id)
                         self._running += 1
                         tasks.start_soon(self._validate, progress)
-                if not self._running:
+                if not self._running or self._failures:
                     break
                 await anyio.sleep(_VALIDATION_EVERY)
         if self._failures:

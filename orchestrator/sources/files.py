@@ -104,12 +104,11 @@ class FilesSource:
         return [one for one in locations if self.glob.covers(one)] if isinstance(self.glob, Location) else []
 
     def _row(self, number: int, path: Target, file: File | str) -> Row:
-        columns: dict[str, object] = {"path": str(path), "name": path.name}
+        names = {"path": str(path), "name": path.name}
         if isinstance(file, str):
-            columns["path"] = str(path).encode(errors="backslashreplace").decode()
-            return Row(columns, unreadable=file)
-        columns["file"] = file
-        return identified(columns, self.id, "file", number)
+            shown = {column: name.encode(errors="backslashreplace").decode() for column, name in names.items()}
+            return Row(shown, unreadable=file)
+        return identified({**names, "file": file}, self.id, "file", number)
 
     def sha256(self) -> str:
         """Return the hex SHA-256 over the paths in order and the hash of each file's content.

@@ -206,14 +206,16 @@ class _FanOut:
     def _gives_up(self, now: float, idle: float | None) -> bool:
         """Whether the wait is so long that the endpoint should sleep meanwhile. Reports long waits to listeners.
 
-        `idle`: for how many seconds it stays awake because something else may be asked at any time.
+        `idle`: for how many seconds it stays awake because something else may be asked at any time, unless the endpoint
+        itself has us wait.
         """
         until, why = self._idle_until(now)
         if until - now < WORTH_SAYING:
             return False
         waiting = Waiting(self._queue.left, time.time() + until - now, why)
         self._wait_for(waiting)
-        if pays_to_pause(until - now, self._effort.cold_start) and (idle is None or idle <= 0):
+        certain = until if idle is None or idle <= 0 else self._throttle.until[0]
+        if pays_to_pause(certain - now, self._effort.cold_start):
             self._waiting = waiting
             return True
         return False

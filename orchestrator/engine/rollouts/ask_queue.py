@@ -204,6 +204,8 @@ class AskQueue(WorkQueue):
         self._idle_since = None
         if not self._demands:
             self._rollouts.note_waking()
+        if self.ended:  # no rollout may be left that asks the other routes
+            self._rollouts.notify()
         if ask.shares is not None:
             key = ask.shares, ask.nth
             if (known := self._recent.get(key)) is not None:

@@ -339,3 +339,29 @@ async def test_an_ask_that_waits_for_its_retry_lets_no_endpoint_rest_that_others
         await run(job, store)
     assert outputs(job) == {"i0": "BAD", "i1": "3"}
     assert endpoints["judge"].calls.count("resume") == 1
+
+
+async def test_an_endpoint_that_has_everybody_wait_long_rests_although_others_would_ask_it(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoints, begun = two(), time.monotonic()
+
+    def fails(_texts: Sequence[str]) -> Exception | None:
+        left = begun + 900.0 - time.monotonic()
+        return RequestFailed(FailureKind.RATE_LIMITED, "later", retry_after=left) if left > 0 else None
+
+    endpoints["judge"].fails_with = fails
+    resting = list[bool]()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        if row["text"] == "works":
+            await anyio.sleep(60.0)
+            resting.append("pause" in endpoints["judge"].calls)
+        return await ask(row["text"], "judge")
+
+    job = rollout_job([*"abcdefgh", "works"], rollout, endpoints, tmp_path, Policy(backoff=QUICK, max_attempts=3))
+    with anyio.fail_after(5000):
+        await run(job, store)
+    assert len(outputs(job)) == 9
+    assert resting[0]
+    assert endpoints["judge"].calls.count("resume") == 2
