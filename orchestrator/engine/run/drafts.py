@@ -10,7 +10,7 @@ from orchestrator import exact_json
 from orchestrator.domain.item import File
 from orchestrator.domain.json_values import shortest
 from orchestrator.domain.request import MissingColumn, drawn_by_chance
-from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json, stored_request
+from orchestrator.engine.asking.request_json import JSON, SORTED, as_object, as_stored, request_json
 from orchestrator.store.row_classes import NewItem
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _column_with(row: Row, error: BaseException) -> str:
     """Return which column has the value that JSON does not know, if that is the error."""
     for name, value in row.columns.items():
         try:
-            stored_request(value)
+            request_json(value)
         except Exception as own:  # noqa: BLE001 - whatever the value does
             if (type(own), str(own)) == (type(error), str(error)):
                 return f"column {name!r}: "

@@ -108,7 +108,10 @@ def test_data_that_looks_like_a_file_in_a_request_is_refused_and_never_read() ->
     lookalike = {"$file": "/etc/passwd", "sha256": "0" * 64, "content_type": "image/png"}
     bad, _ = items_of([{"text": lookalike}, {"text": "good"}], request={"inputs": ["{text}"]})
     assert bad.unreadable is not None
-    assert "an object with the keys $file, content_type, sha256 stands for a file: rename one" in bad.unreadable
+    assert (
+        "column 'text': TypeError: an object with the keys $file, content_type, sha256 stands for a file: rename one"
+        in bad.unreadable
+    )
 
 
 @dataclass(frozen=True)
