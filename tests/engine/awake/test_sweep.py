@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.endpoint import EndpointState
-from orchestrator.domain.terms import Terms
+from orchestrator.domain.terms import LastingHold, Pause, Terms
 from orchestrator.engine.awake.reaper import registered
-from orchestrator.engine.awake.sweep import owed, sweep
+from orchestrator.engine.awake.sweep import LOOK, owed, sweep
 from tests.engine.scripted import Scripted
+from tests.past import clock_at
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -55,3 +57,19 @@ async def test_an_endpoint_held_by_a_live_process_is_not_a_debt(store: Store) ->
         assert await owed(store) == []
         assert await sweep(store, lambda fields: Scripted(), me) == []
     assert [debt.endpoint for debt in await owed(store)] == ["e"]
+
+
+async def test_an_endpoint_that_a_person_holds_is_looked_at_and_let_go_only_once_it_sleeps(store: Store) -> None:
+    endpoint, hold = Scripted(name="e", state=EndpointState.AWAKE), LastingHold("ada")
+    with clock_at(time.time()) as clock:
+        async with registered(store) as waking:
+            window = await store.windows.enter(Terms("e", pause=Pause.NEVER), waking, None, "(resume)", hold)
+            assert window is not None
+            await store.windows.owe(window, Terms("e", pause=Pause.NEVER), EndpointState.PAUSED)
+        for state in (EndpointState.AWAKE, EndpointState.PAUSED):
+            clock.now += 2 * LOOK
+            endpoint.state = state
+            async with registered(store) as me:
+                assert await sweep(store, lambda _fields: endpoint, me) == []
+            assert await store.lasting_holds.of("e") == (hold if state is EndpointState.AWAKE else None)
+    assert "pause" not in endpoint.calls
