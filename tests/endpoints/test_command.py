@@ -56,7 +56,7 @@ CONTROL = """#!/bin/sh
 cd "$(dirname "$0")" || exit
 echo "$1" >> calls
 case $1 in
-resume) {python} server.py {port} < /dev/null > log 2>&1 & echo $! > pid ;;
+resume) [ -f pid ] || {{ {python} server.py {port} < /dev/null > log 2>&1 & echo $! > pid; }} ;;
 state) if [ -f pid ]; then echo running; else echo inactive; exit 3; fi ;;
 pause) [ ! -f pid ] || {{ kill -9 "$(cat pid)"; rm pid; }} ;;
 esac
