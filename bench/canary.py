@@ -22,7 +22,7 @@ CORPORA, LEASED = 20, 500
 
 
 class Server:
-    """One model server: it works on so many requests at once, or shares the same work among all."""
+    """One model server. It works on a fixed number of requests at once, or divides its capacity among all of them."""
 
     def __init__(self, slots: int, seed: int, *, shared: bool) -> None:
         self.now = 0.0
@@ -64,7 +64,7 @@ def parts(sizes: Sequence[int], number: int) -> list[Sequence[int]]:
 
 
 def error(slots: int, items: int, seed: int, *, shared: bool) -> float:
-    """Ask a canary of so many items, then the rest, and compare."""
+    """Ask a canary of the given size, then the rest, and compare the estimate with the result."""
     chance = random.Random(seed)
     sizes = sorted(int(chance.lognormvariate(6, 0.8)) for _ in range(ROWS))
     chosen = {int((place + 0.5) * ROWS / items) for place in range(items)}

@@ -122,7 +122,7 @@ class App:
 
     @cached_property
     def latest_settings(self) -> LatestSettings:
-        """What the file of the settings says now."""
+        """The settings as their file has them now."""
         from orchestrator.app.latest_settings import LatestSettings
 
         return LatestSettings(self.settings, self._say)

@@ -1,4 +1,4 @@
-"""What the job's code leaves running when its command has ended: it must not keep the process for ever."""
+"""Ends a process although the job's code has left tasks or threads running."""
 
 from __future__ import annotations
 
