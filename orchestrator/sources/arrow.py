@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import pyarrow as pa
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.sources.arrow_rows import in_parts, rows_of
+from orchestrator.sources.arrow_rows import in_parts, rows_at_a_time, rows_of
 from orchestrator.sources.arrow_values import retyped
 from orchestrator.sources.columns import check_header
 from orchestrator.sources.json_columns import JSON_AS_TEXT
+from orchestrator.sources.read_once import EarlierReadings, used_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 _NESTED = {"list", "array", "struct", "map"}  # types of DuckDB
 _UNLIKE_ARROW = {"bit", "bignum", "variant", "time with time zone"}  # which arrive as bytes, or without the offset
-_DATASET_ROWS = 256  # that a dataset reads at a time: few, as it may hold images
+_FEW_ROWS = 256  # at a time, as they may hold images
 _PERIOD = "pandas.period"  # the extension type
 _LITTLE = 8 << 20  # bytes that may be copied
 _DIFFERENT = "Schema at index"  # how Arrow says that it cannot join rows of a dataset
+_CONSUMED = "already been consumed"  # how DuckDB says that a relation reads a stream that was read before
+_ANEW = "make it anew"
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls a column that it adds
 
 
@@ -69,14 +72,14 @@ class ArrowSource:
     library held its row. A query (`LazyFrame`, DuckDB relation) is executed each time the source is read.
 
     A stream that can be read only once is read once: its rows are kept in a temporary file as long as the source lives.
+    One that has no rows is refused, because it was probably read before.
     """
 
     data: ArrowData = field(repr=False)
     id: str | None = None
-    _kept: list[ArrowStream | None] = field(
-        default_factory=list, init=False, repr=False
-    )  # at most one; None: it failed
+    _kept: list[Any] = field(default_factory=list, init=False, repr=False)  # at most one table; None: it failed
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+    _earlier: EarlierReadings = field(default_factory=EarlierReadings, init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = type(self.data).__name__
@@ -91,6 +94,8 @@ class ArrowSource:
     def rows(self) -> Iterator[Iterator[Row]]:
         """Start from the beginning and yield the rows in order."""
         with table_rows(self._again(), self.id, decodes_json=True) as rows:
+            if hasattr(self.data, "with_format"):  # it may be made of a generator
+                rows = self._earlier.check_left(rows, type(self.data).__name__, _ANEW)  # noqa: PLW2901
             yield rows
 
     def sha256(self) -> None:
@@ -100,7 +105,7 @@ class ArrowSource:
         """Return the type of the data."""
         return f"rows of {type(self.data).__name__}"
 
-    def _again(self) -> ArrowData:
+    def _again(self) -> Any:
         """Return the data, or what is kept of it if it can be read only once. What has a length can be read again."""
         if not hasattr(self.data, "__arrow_c_stream__") or hasattr(self.data, "__len__"):
             return self.data
@@ -108,9 +113,14 @@ class ArrowSource:
             if not self._kept:
                 self._kept.append(None)
                 self._kept[0] = _copy(self.data)
+            name = type(self.data).__name__
             if self._kept[0] is None:  # a second reading would find only the rows that the first one left
-                name = type(self.data).__name__
-                raise UsageError(f"the {name} can be read only once, and reading it has failed: make it anew")
+                raise UsageError(f"the {name} can be read only once, and reading it has failed: {_ANEW}")
+            if not self._kept[0].num_rows:
+                raise UsageError(
+                    f"the {name} has no rows: it can be read only once, and was probably read before; {_ANEW}, "
+                    "or give a table, which may be empty"
+                )
             return self._kept[0]
 
 
@@ -130,8 +140,11 @@ def table_rows(
         if decodes_json:
             _check_types(reader.schema)
         leaves = _leaves(data, columns) if decodes_json else None
-        batches = (batch.select(columns) for batch in _batches(reader, name))
-        yield rows_of(chain.from_iterable(map(in_parts, batches)), id_column, leaves)
+        batches = _batches(reader, name)
+        if _library(data) == "duckdb":
+            batches = _not_used_up(batches, data, name)
+        selected = (batch.select(columns) for batch in batches)
+        yield rows_of(chain.from_iterable(map(in_parts, selected)), id_column, leaves)
 
 
 def _batches(reader: pa.RecordBatchReader, name: str) -> Iterator[pa.RecordBatch]:
@@ -145,6 +158,16 @@ def _batches(reader: pa.RecordBatchReader, name: str) -> Iterator[pa.RecordBatch
         ) from failure
 
 
+def _not_used_up(batches: Iterator[pa.RecordBatch], relation: Any, name: str) -> Iterator[pa.RecordBatch]:
+    """Yield a relation's batches. If it has no rows, only executing it again tells if it reads a used up stream."""
+    rows = 0
+    for batch in batches:
+        rows += len(batch)
+        yield batch
+    if not rows:
+        _opened(relation, name).close()
+
+
 def _opened(data: Any, name: str) -> pa.RecordBatchReader:
     """Return the data as a stream."""
     library = _library(data)
@@ -155,15 +178,23 @@ def _opened(data: Any, name: str) -> pa.RecordBatchReader:
             if not hasattr(data, "collect_batches"):
                 return _of_dataset(data)
             data = data.collect_batches()
+        if library == "pandas":
+            return _of_pandas(data)
         reader = pa.RecordBatchReader.from_stream(data)
         return _in_utc(reader) if library == "duckdb" else reader
     except UsageError:
         raise
     except Exception as failure:  # each library has exceptions of its own
-        raise UsageError(
-            f"the {name} cannot be read as rows ({_reason(failure)}): convert its columns, "
-            "or give IterableSource a list of dicts, as df.to_dict('records') or df.to_dicts() makes it"
-        ) from failure
+        if _CONSUMED in str(failure):
+            raise used_up(f"stream of the {name}", "make both anew, or query a table") from failure
+        raise _not_rows(f"the {name}", failure) from failure
+
+
+def _not_rows(what: str, failure: Exception) -> UsageError:
+    return UsageError(
+        f"{what} cannot be read as rows ({_reason(failure)}): convert its columns, "
+        "or give IterableSource a list of dicts, as df.to_dict('records') or df.to_dicts() makes it"
+    )
 
 
 def _library(data: object) -> str:
@@ -182,6 +213,46 @@ def _check_types(schema: pa.Schema) -> None:
     for name, kind in zip(schema.names, schema.types, strict=True):
         if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == _PERIOD:
             raise UsageError(f"column {name!r} has periods, which arrive as numbers: convert it to text or dates")
+
+
+def _of_pandas(frame: Any) -> pa.RecordBatchReader:
+    """Return the frame as its own stream does, but convert Python objects few rows at a time, as Arrow copies them.
+
+    Each column of objects has the type that Arrow finds for all of its rows.
+    """
+    check_header("the DataFrame", [str(column) for column in frame.columns], None)
+    objects = {place: frame.iloc[:, place].to_numpy() for place, kind in enumerate(frame.dtypes) if kind == "object"}
+    others = frame.iloc[:, [place for place in range(frame.shape[1]) if place not in objects]]
+    names = pa.Schema.from_pandas(frame.iloc[:0]).names
+    whole = pa.Table.from_pandas(others)
+    kinds = list(whole.schema.types)
+    for place, values in objects.items():
+        with _of_column(names[place]):
+            kinds.insert(place, pa.infer_type(values, from_pandas=True))
+    schema = pa.schema(zip(names, kinds, strict=True))
+    return pa.RecordBatchReader.from_batches(schema, _parts(whole, objects, schema))
+
+
+def _parts(whole: pa.Table, objects: Mapping[int, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the table in parts, with the columns of objects in their places."""
+    start, size = 0, _FEW_ROWS
+    while start < whole.num_rows:
+        columns = whole.slice(start, size).columns
+        for place, values in objects.items():
+            with _of_column(schema.names[place]):
+                columns.insert(place, pa.array(values[start : start + size], schema.types[place], from_pandas=True))
+        part = pa.Table.from_arrays(columns, schema=schema)
+        yield from part.to_batches()
+        start += size
+        size = rows_at_a_time(part.nbytes, part.num_rows)
+
+
+@contextmanager
+def _of_column(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as failure:  # Arrow's, and those of the objects
+        raise _not_rows(f"column {name!r} of the DataFrame", failure) from failure
 
 
 def _of_dataset(dataset: Any) -> pa.RecordBatchReader:
@@ -206,7 +277,7 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
         "IterableSource read it row by row"
     )
     schema: pa.Schema | None = None
-    tables = dataset.with_format("arrow").iter(batch_size=_DATASET_ROWS)
+    tables = dataset.with_format("arrow").iter(batch_size=_FEW_ROWS)
     while True:
         try:
             table = next(tables, None)

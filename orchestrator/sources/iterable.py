@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,6 +12,7 @@ from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.domain.json_values import whole
 from orchestrator.sources.columns import identified
+from orchestrator.sources.read_once import EarlierReadings
 
 if TYPE_CHECKING:
     from orchestrator.sources.arrow import ArrowStream
@@ -27,17 +28,19 @@ class IterableSource:
 
     A table of pandas, polars, Arrow or DuckDB yields its rows, with values as in `ArrowSource`, but JSON stays text.
 
-    An iterator is refused, because a second run would find it empty.
+    An iterator is refused, because a second run would find it empty; so is one that a function returns again.
     """
 
     origin: Rows | Callable[[], Rows]
     id: str | None
+    _earlier: EarlierReadings = field(repr=False, compare=False)
 
     def __init__(self, rows: Rows | Callable[[], Rows], id: str | None = None) -> None:  # noqa: A002 - as in every source
         if isinstance(rows, Iterator):
             raise UsageError(f"a {type(rows).__name__} can be read only once: {_REMEDY}")
         object.__setattr__(self, "origin", rows)
         object.__setattr__(self, "id", id)
+        object.__setattr__(self, "_earlier", EarlierReadings())
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
@@ -50,7 +53,10 @@ class IterableSource:
             return
         if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
             raise UsageError(f"a {type(rows).__name__} cannot be read as rows: {_REMEDY}")
-        yield (self._row(number, row) for number, row in enumerate(rows, 1))
+        found = self._earlier.check_new(iter(rows), _REMEDY)
+        if hasattr(rows, "with_format"):  # a dataset may be made of a generator
+            found = self._earlier.check_left(found, type(rows).__name__, _REMEDY)
+        yield (self._row(number, row) for number, row in enumerate(found, 1))
 
     def _row(self, number: int, row: object) -> Row:
         if isinstance(row, Mapping):

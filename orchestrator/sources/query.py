@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 from base64 import b64encode
@@ -11,13 +12,14 @@ from importlib import import_module
 from itertools import chain
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.location import is_location
+from orchestrator.domain.location import Location, is_location
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.pattern import same_files
-from orchestrator.sources.reading import absolute, reading
+from orchestrator.sources.reading import absolute, opened, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.item import Row
 
 _ROWS = 1000  # fetched at a time
+_COPY = 1 << 20  # bytes
 _WAIT = 30.0  # seconds for another program's write
 _DUCKDB = frozenset({".duckdb", ".ddb"})
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
@@ -38,7 +41,8 @@ class QuerySource:
 
     The query can only read. `parameters`: the values of its placeholders, in order or by name. Values from DuckDB are
     as in `ParquetSource`; those from SQLite are as stored, with bytes as base64. The rows are those of one moment,
-    whatever other programs write meanwhile.
+    whatever other programs write meanwhile. A location (`s3://bucket/mails.db`) is copied to a temporary file for each
+    reading, because a query reads here and there in its database.
     """
 
     query: str
@@ -47,38 +51,57 @@ class QuerySource:
     id: str | None = None
 
     def __post_init__(self) -> None:
-        if is_location(self.database):
-            raise UsageError(
-                "QuerySource reads a database that is on this machine: copy the file here, and name the copy"
-            )
-        if "://" in str(self.database):
+        elsewhere = is_location(self.database)
+        if "://" in str(self.database) and not elsewhere:
             raise UsageError(
                 "QuerySource reads SQLite and DuckDB files, not URLs: use a function that returns the rows"
             )
         if isinstance(self.parameters, str | bytes):
             raise UsageError("the parameters of a query are a list, or a dict of values by name")
-        object.__setattr__(self, "database", absolute(self.database))
+        object.__setattr__(self, "database", Location(self.database) if elsewhere else absolute(self.database))
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:
         """Execute the query and yield its rows in order."""
-        path = self._file()
-        with _of_duckdb(self, path) if self._is_duckdb(path) else _of_sqlite(self, path) as rows:
+        with self._file() as path, _of_duckdb(self, path) if self._is_duckdb(path) else _of_sqlite(self, path) as rows:
             yield rows
 
     def sha256(self) -> None:
-        """Return None, because only reading the rows can tell. Raises `UsageError` if the file cannot be read."""
-        self._file()
+        """Return None, because only reading the rows can tell. Raises `UsageError` if a local file cannot be read."""
+        if not isinstance(self.database, Location):
+            self._check()
 
     def describe(self) -> str:
-        """Return the path of the file."""
+        """Return the path of the file, or its location."""
         return str(self.database)
 
     def reads(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the paths that lead to the file, by any name or link, or would if it existed."""
-        return same_files(Path(self.database), paths)
+        return [] if isinstance(self.database, Location) else same_files(Path(self.database), paths)
 
-    def _file(self) -> Path:
+    def reads_objects(self, locations: Sequence[Location]) -> list[Location]:
+        """Return those of the locations that lead to the file."""
+        return [one for one in locations if one == self.database]
+
+    @contextmanager
+    def _file(self) -> Iterator[Path]:
+        """Yield the path of the file, or of a copy of what is at the location."""
+        if not isinstance(self.database, Location):
+            yield self._check()
+            return
+        with TemporaryDirectory() as folder:  # SQLite may write files beside the copy
+            path = Path(folder, Path(self.database.key).name)
+            try:
+                with opened(self.database) as file, path.open("wb") as copy:
+                    shutil.copyfileobj(file, copy, _COPY)
+            except OSError as failure:  # the disk's; those of the store are translated
+                raise UsageError(
+                    f"{self.database} cannot be copied to {gettempdir()} ({failure.strerror or failure}): free some "
+                    "space there, or set TMPDIR to another folder"
+                ) from failure
+            yield path
+
+    def _check(self) -> Path:
         """Return the path of the file. It is not opened: closing it would end the locks that this process has on it."""
         path = Path(self.database)
         with reading(path):
@@ -90,7 +113,7 @@ class QuerySource:
     def _is_duckdb(self, path: Path) -> bool:
         if path.suffix.lower() in _DUCKDB:
             return True
-        with _sqlite_words(path), closing(_connected(path)) as connection:
+        with _sqlite_words(self), closing(_connected(path)) as connection:
             try:
                 connection.execute("PRAGMA schema_version").fetchone()
             except sqlite3.DatabaseError as failure:
@@ -106,17 +129,17 @@ class QuerySource:
 @contextmanager
 def _of_sqlite(source: QuerySource, path: Path) -> Iterator[Iterator[Row]]:
     with closing(_connected(path)) as connection:
-        with _sqlite_words(path):
+        with _sqlite_words(source):
             cursor = connection.execute(source.query, source.parameters)
         if cursor.description is None:
-            raise UsageError(_NO_ROWS.format(path=path))
+            raise UsageError(_NO_ROWS.format(path=source.database))
         names = [column[0] for column in cursor.description]
-        check_header(f"the query of {path}", names, source.id)
-        yield _fetched(source, path, cursor, names)
+        check_header(f"the query of {source.database}", names, source.id)
+        yield _fetched(source, cursor, names)
 
 
-def _fetched(source: QuerySource, path: Path, cursor: sqlite3.Cursor, names: Sequence[str]) -> Iterator[Row]:
-    with _sqlite_words(path):
+def _fetched(source: QuerySource, cursor: sqlite3.Cursor, names: Sequence[str]) -> Iterator[Row]:
+    with _sqlite_words(source):
         rows = chain.from_iterable(iter(lambda: cursor.fetchmany(_ROWS), []))
         for number, row in enumerate(rows, 1):
             yield identified(dict(zip(names, map(_value, row), strict=True)), source.id, "row", number)
@@ -142,11 +165,11 @@ def _value(value: Any) -> object:
 
 
 @contextmanager
-def _sqlite_words(path: Path) -> Iterator[None]:
+def _sqlite_words(source: QuerySource) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as failure:  # a second statement is a warning
-        raise UsageError(_failed(path, str(failure))) from failure
+        raise UsageError(_failed(source, str(failure))) from failure
 
 
 # -- DuckDB ------------------------------------------------------------------------------------------------------------
@@ -157,18 +180,19 @@ def _of_duckdb(source: QuerySource, path: Path) -> Iterator[Iterator[Row]]:
     try:
         duckdb = import_module("duckdb")
     except ImportError as failure:
-        raise UsageError(f"{path} needs DuckDB: pip install duckdb") from failure
+        raise UsageError(f"{source.database} needs DuckDB: pip install duckdb") from failure
     arrow = import_module("orchestrator.sources.arrow")
     try:
         with closing(duckdb.connect(str(path), read_only=True)) as connection:
             statements = connection.extract_statements(source.query)
             if [one.type for one in statements] != [duckdb.StatementType.SELECT]:  # COPY would write another file
-                raise UsageError(_NO_ROWS.format(path=path))
+                raise UsageError(_NO_ROWS.format(path=source.database))
             relation = connection.sql(source.query, params=source.parameters or None)
-            with arrow.table_rows(relation, source.id, decodes_json=True, name=f"query of {path}") as rows:
+            name = f"query of {source.database}"
+            with arrow.table_rows(relation, source.id, decodes_json=True, name=name) as rows:
                 yield rows
     except duckdb.Error as failure:
-        raise UsageError(_failed(path, str(failure))) from failure
+        raise UsageError(_failed(source, str(failure))) from failure
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -192,7 +216,7 @@ _REMEDIES = {
 }
 
 
-def _failed(path: Path, why: str) -> str:
+def _failed(source: QuerySource, why: str) -> str:
     first, _, _ = why.partition("\n")
     remedy = next((remedy for phrase, remedy in _REMEDIES.items() if phrase in why), "correct the query")
-    return f"{path} cannot be queried ({first}): {remedy}"
+    return f"{source.database} cannot be queried ({first}): {remedy}"

@@ -42,6 +42,9 @@ class TestArrowReader(SourceConformance):
     def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
         return ArrowSource(texts_table(texts).to_reader(max_chunksize=2))
 
+    @pytest.mark.skip("nothing tells a stream without rows from one that was read before")
+    def test_an_empty_source_has_no_rows(self, tmp_path: Path) -> None: ...
+
 
 class TestPandas(SourceConformance):
     def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
@@ -118,6 +121,87 @@ def test_a_function_may_return_a_new_stream_each_time() -> None:
     assert [row.id for row in read(source)] == [row.id for row in read(source)] == ["1", "2"]
 
 
+def exhausted() -> pa.RecordBatchReader:
+    reader = pa.table({"id": [1]}).to_reader()
+    reader.read_all()
+    return reader
+
+
+def of_one_iterator() -> datasets.IterableDataset:
+    rows = iter([{"id": 1}, {"id": 2}])
+    return datasets.IterableDataset.from_generator(lambda: rows)
+
+
+def of_a_reader(query: str) -> duckdb.DuckDBPyRelation:
+    connection = duckdb.connect()
+    connection.register("stream", pa.table({"id": [0, 1]}).to_reader())
+    return connection.sql(query)
+
+
+@pytest.mark.parametrize(
+    ("source", "readings", "says"),
+    [
+        (
+            lambda: ArrowSource(exhausted()),
+            0,
+            "the RecordBatchReader has no rows: it can be read only once, and was probably read before; make it anew",
+        ),
+        (lambda: ArrowSource(of_one_iterator()), 1, "the IterableDataset can be read only once, .*: make it anew"),
+        (lambda: IterableSource(of_one_iterator()), 1, "the IterableDataset can be read only once, .*: give a list"),
+        (
+            lambda: ArrowSource(of_a_reader("from stream")),
+            1,
+            "the stream of the DuckDBPyRelation can be read only once",
+        ),
+        (lambda: ArrowSource(of_a_reader("from stream where id > 1")), 0, "the stream of the DuckDBPyRelation can be"),
+    ],
+)
+def test_what_an_earlier_reading_used_up_is_not_taken_for_an_empty_source(
+    source: Callable[[], ports.Source], readings: int, says: str
+) -> None:
+    made = source()
+    for _ in range(readings):
+        assert len(read(made)) == 2
+    with pytest.raises(UsageError, match=f"^{says}"):
+        read(made)
+
+
+def test_a_query_without_rows_is_read_again() -> None:
+    source = ArrowSource(duckdb.connect().sql("select 1 as id where false"))
+    assert read(source) == read(source) == []
+
+
+# -- pandas -----------------------------------------------------------------------------------------------------------
+
+
+def frame(rows: int) -> pd.DataFrame:
+    """Return columns of objects among others, of which only the last rows tell the types."""
+    numbers = range(rows)
+    return pd.DataFrame(
+        {
+            "last": pd.Series([None] * (rows - 1) + ["text"], dtype=object),
+            "number": pd.Series([1] * (rows - 1) + [0.5], dtype=object),
+            "text": [f"text {number}" for number in numbers],
+            "nested": [{"a": [number]} if number < rows - 1 else {"b": b"x"} for number in numbers],
+            "kind": pd.Categorical(["a", None] * (rows // 2)),
+        },
+        index=pd.Index([f"key {number}" for number in numbers], name="key"),
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 2, 1_000])
+def test_a_frame_has_the_types_and_values_of_its_own_stream(rows: int) -> None:
+    made = frame(1_000).iloc[-rows:] if rows else frame(2).iloc[:0]
+    assert read(ArrowSource(made, id="key")) == read(ArrowSource(pa.Table.from_pandas(made), id="key"))
+
+
+def test_objects_of_a_frame_are_converted_a_few_at_a_time() -> None:
+    made = pd.DataFrame({"image": [bytes(20_000)] * 2000})
+    arrow = pa.total_allocated_bytes()
+    with ArrowSource(made).rows() as rows:
+        assert max(pa.total_allocated_bytes() for _ in rows) - arrow < 25_000_000
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +246,15 @@ def fails_in_a_generator() -> datasets.IterableDataset:
             lambda: pd.DataFrame({"id": pd.period_range("2024-01", periods=2, freq="M")}),
             "column 'id' has periods, which",
         ),
-        (lambda: pd.DataFrame({"id": ["a", 1, [2]]}), r"the DataFrame cannot be read as rows .*to_dict\('records'\)"),
+        (
+            lambda: pd.DataFrame({"id": ["a", 1, [2]]}),
+            r"column 'id' of the DataFrame cannot be read as rows .*to_dict\('records'\)",
+        ),
+        (
+            lambda: pd.DataFrame({"id": ["a"] * 300 + [1]}),
+            "column 'id' of the DataFrame cannot be read as rows .*Expected bytes",
+        ),
+        (lambda: pd.DataFrame([[1, 2]], columns=["id", "id"]), "the DataFrame names the column 'id' twice"),
         (lambda: pl.DataFrame({"id": [2**100]}, schema={"id": pl.Int128}), "the DataFrame cannot be read as rows"),
         (lambda: pl.DataFrame({"id": pl.Series([object()], dtype=pl.Object)}), "column 'id' .* holds Python objects"),
         (lambda: pl.LazyFrame({"id": [1]}).select("nr"), "the LazyFrame cannot be read as rows .*nr"),

@@ -175,8 +175,6 @@ def test_a_file_of_another_kind_and_a_url_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="files, not URLs") as failure:
         QuerySource(QUERY, "postgresql://user:password@host/db")
     assert "password" not in str(failure.value)
-    with pytest.raises(UsageError, match="a database that is on this machine: copy the file here"):
-        QuerySource(QUERY, "s3://bucket/in.db")
     with pytest.raises(UsageError, match="a list, or a dict"):
         QuerySource(QUERY, "in.db", "abc")
 

@@ -535,6 +535,22 @@ def test_an_iterator_is_refused_because_a_second_run_would_find_it_empty() -> No
     assert_one_line(failure, "generator", "function")
 
 
+@pytest.mark.parametrize("make", [lambda rows: (row for row in rows), lambda rows: map(dict, rows)])
+def test_an_iterator_that_a_function_returns_again_is_not_taken_for_an_empty_source(make: Any) -> None:
+    rows = make([{"n": 1}, {"n": 2}])
+    source = IterableSource(lambda: rows)
+    assert len(read(source)) == 2
+    with pytest.raises(UsageError, match="can be read only once, and was read before: give a list, or a function"):
+        read(source)
+
+
+def test_a_generator_at_its_end_is_not_taken_for_an_empty_source() -> None:
+    rows = ({"n": number} for number in range(2))
+    list(rows)
+    with pytest.raises(UsageError, match="the generator can be read only once, and was read before: give a list"):
+        read(IterableSource(lambda: rows))
+
+
 @pytest.mark.parametrize("rows", [{"a": 1}, "text", 7, lambda: 7])
 def test_an_object_that_yields_no_rows_is_refused(rows: Any) -> None:
     with pytest.raises(UsageError) as failure:

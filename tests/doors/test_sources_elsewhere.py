@@ -21,10 +21,11 @@ from orchestrator.domain.errors import FailureKind, NoFiles, RequestFailed, Usag
 from orchestrator.domain.item import File, Row
 from orchestrator.domain.location import Location
 from orchestrator.sinks import JsonlSink
-from orchestrator.sources import CsvSource, FilesSource, JsonlSource, ParquetSource, TextSource
+from orchestrator.sources import CsvSource, FilesSource, JsonlSource, ParquetSource, QuerySource, TextSource
 from orchestrator.testing import SourceConformance
 from orchestrator.testing.sources import read
 from orchestrator.wires.files import bytes_of, contents_in
+from tests.doors.test_query_source import QUERY, every_database, in_duckdb, in_sqlite
 from tests.doors.test_sources import as_csv, jsonl, parquet, text_lines
 from tests.engine.scripted import QUICK, Scripted, job_of, run
 from tests.web_service import web_service
@@ -68,6 +69,23 @@ class TestParquetSource(InS3):
 class TestTextSource(InS3):
     def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
         return self.moved(text_lines(folder / "in", texts), folder)
+
+
+class InDatabase(InS3):
+    make: Callable[..., Path]
+
+    def source(self, folder: Path, texts: Sequence[str]) -> ports.Source:
+        path = type(self).make(folder / "in.db", rows=list(enumerate(texts)))
+        self.s3.put(f"{folder.name}/in.db", path.read_bytes())
+        return QuerySource(QUERY, f"s3://data/{folder.name}/in.db", id="id")
+
+
+class TestQueryOfSqlite(InDatabase):
+    make = in_sqlite
+
+
+class TestQueryOfDuckDb(InDatabase):
+    make = in_duckdb
 
 
 class OnTheWeb(SourceConformance):
@@ -296,3 +314,21 @@ def test_it_says_which_locations_it_reads() -> None:
     source = JsonlSource("s3://data/in/*.jsonl")
     read_ones = [Location("s3://data/in/a.jsonl"), Location("s3://data/in/b.jsonl")]
     assert source.reads_objects([*read_ones, Location("s3://data/out.jsonl")]) == read_ones
+
+
+@every_database
+def test_a_database_in_a_store_is_copied_for_each_reading(
+    make: Callable[..., Path], s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "copies"))
+    for text in ("old", "new"):
+        s3.put("in.db", make(tmp_path / f"{text}.db", rows=[(1, text)]).read_bytes())
+        source = QuerySource(QUERY, "s3://data/in.db", id="id")
+        assert texts_of(source) == [text]
+    assert not list((tmp_path / "copies").iterdir())
+    assert source.reads_objects([Location("s3://data/in.db"), Location("s3://data/out.jsonl")]) == ["s3://data/in.db"]
+    with pytest.raises(UsageError, match=r"^s3://data/in.db cannot be queried \(.*\): correct the query$"):
+        read(replace(source, query="SELECT nothing FROM texts"))
+    with pytest.raises(UsageError, match=r"^s3://data/none.db does not exist"):
+        read(replace(source, database="s3://data/none.db"))
