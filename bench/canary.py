@@ -12,8 +12,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.estimate import BASE, COLD_START, NOISE, PAUSING, PER_CHARACTER, ROWS
-from orchestrator.domain.estimate import Sample, Workload, pace_of
 from orchestrator.domain.limiter import Limiter
+from orchestrator.domain.measured_pace import Sample, Workload, pace_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 from typer.core import TyperCommand
 
+from orchestrator.cli.options import Command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typer._click.core import Command, Context
+    from typer._click.core import Command as AnyCommand
+    from typer._click.core import Context
 
 
 class CommandOnCall(TyperCommand):
@@ -22,14 +25,14 @@ class CommandOnCall(TyperCommand):
         super().__init__(**settings)
         self._home = home
 
-    def loaded(self) -> Command:
+    def loaded(self) -> AnyCommand:
         """Import the command."""
         module, _, name = self._home.rpartition(".")
         found = getattr(import_module(module), name)
         if isinstance(found, typer.Typer):
             return typer.main.get_command(found)
         alone = typer.Typer(add_completion=False)
-        alone.command(self.name)(found)
+        alone.command(self.name, cls=Command)(found)
         return typer.main.get_command(alone)
 
     def make_context(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from typer._click.core import Context
 
 _MOST = 2**63  # SQLite's whole numbers are smaller
+_NUMBER = re.compile(r"[-+]?[\d.,]+\w?")  # or what was meant as one
+_USUAL = {"--canary": "32"}  # values of options that may stand without one
 
 JobFile = Annotated[
     Path, typer.Argument(help="A Python file that defines one Job, or a job spec in JSON.", metavar="JOBFILE")
@@ -27,7 +36,7 @@ Overwrite = Annotated[
 Canary = Annotated[
     int | None,
     typer.Option(
-        min=1, max=100_000, help="First ask N items (64, say), spread over the lengths of requests.", metavar="N"
+        min=1, max=100_000, help="First ask N items (32 if left out), spread over the lengths.", metavar="[N]"
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, to stdout.")]
@@ -38,6 +47,24 @@ SomeRun = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Keep printing new lines as they are written.")]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last N lines.", metavar="N")]
+
+
+class Command(TyperCommand):
+    """A command that knows the options whose number may be left out, which typer has no name for."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments, with the usual number after an option that has none."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        usual = {name: number for name, number in _USUAL.items() if name in known}
+        return super().parse_args(ctx, [*_with_numbers(args, usual)])
+
+
+def _with_numbers(args: Sequence[str], usual: dict[str, str]) -> Iterator[str]:
+    """Yield the arguments; after an option of `usual` that is last, or before what is no number, the usual one."""
+    for place, argument in enumerate(args):
+        yield argument
+        if argument in usual and not any(map(_NUMBER.fullmatch, args[place + 1 : place + 2])):
+            yield usual[argument]
 
 
 def priority_of(text: str) -> int:

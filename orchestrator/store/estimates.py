@@ -6,7 +6,8 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator import exact_json
-from orchestrator.domain.estimate import Billing, Sample, Workload
+from orchestrator.domain.estimate import Billing
+from orchestrator.domain.measured_pace import Sample, Workload
 from orchestrator.store.chunks import POSITION_BITS
 
 if TYPE_CHECKING:

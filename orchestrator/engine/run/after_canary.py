@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import TooExpensive
-from orchestrator.domain.estimate import basis_of, estimated, pace_of, without_waking
+from orchestrator.domain.estimate import basis_of, estimated, without_waking
 from orchestrator.domain.events import RestEstimated
+from orchestrator.domain.measured_pace import pace_of
 from orchestrator.domain.phrases import count, money
 from orchestrator.engine.asking.canary import Canary
 from orchestrator.engine.run.estimate import usage_of

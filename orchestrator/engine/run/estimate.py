@@ -1,23 +1,24 @@
 """Gather what an estimate is made from: the earlier runs that are alike, and their awake windows.
 
-`domain/estimate.py` knows a `Workload` (items and characters to ask), `Sample`s (answered requests), the
-`MeasuredPace` fitted to them, and the `Billing` of each endpoint (seconds awake beside the asking, price);
-`estimated` makes an `Estimate` of them, which says why where it says nothing. A plan's load is counted while rows are
-classified (`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the latest
-run that is alike. What a server got done in a time is fitted, not latencies, because these include waiting in its
-queue.
+`domain/measured_pace.py` knows a `Workload` (items and characters to ask), `Sample`s (answered requests) and the
+`MeasuredPace` fitted to them, `domain/estimate.py` the `Billing` of each endpoint (seconds awake beside the asking,
+price); `estimated` makes an `Estimate` of them, which says why where it says nothing. A plan's load is counted while
+rows are classified (`store/snapshots.py`); samples and billing come from the ledger (`store/estimates.py`), from the
+latest run that is alike. What a server got done in a time is fitted, not latencies, because these include waiting in
+its queue.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, Usage, basis_of, estimated, pace_of
+from orchestrator.domain.estimate import NOTHING_TO_ASK, Estimate, Usage, basis_of, estimated
+from orchestrator.domain.measured_pace import pace_of
 from orchestrator.domain.urls import shown
 from orchestrator.ports import PricedByUse
 
 if TYPE_CHECKING:
-    from orchestrator.domain.estimate import Workload
+    from orchestrator.domain.measured_pace import Workload
     from orchestrator.job import Job
     from orchestrator.store import Store
 

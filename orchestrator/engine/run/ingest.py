@@ -17,8 +17,8 @@ import anyio
 from anyio import to_thread
 
 from orchestrator.domain.errors import UsageError
-from orchestrator.domain.estimate import Workload
 from orchestrator.domain.events import SourceRead
+from orchestrator.domain.measured_pace import Workload
 from orchestrator.domain.placeholders import names_of
 from orchestrator.domain.run import Plan
 from orchestrator.engine.run.repeats import KEY, Repeats

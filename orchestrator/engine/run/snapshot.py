@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import from_thread
 
 from orchestrator.domain.errors import NoFiles, UsageError
-from orchestrator.domain.estimate import Workload
+from orchestrator.domain.measured_pace import Workload
 from orchestrator.domain.request import columns_in
 from orchestrator.engine.run.drafts import Draft, DraftMaker
 from orchestrator.engine.run.known_rows import Text, compared, hash_of, made_as
