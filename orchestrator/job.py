@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.file_names import divided
@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z][\w.-]*")  # a job's name
 _ROUTE_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _ONLY_ROUTE = "endpoint"  # the name of the route of a rollout that has one endpoint, or one list of them
 _REQUEST = "{text}"
+_PLACES = frozenset({"path", "glob"})  # settings of sources: the same input may have moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,19 @@ class Job:
                 ordered
             ]  # the order of keys matters: requests have the template's order, and a run keeps them as they are
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def reads_as(self) -> str:
+        """Return the hex SHA-256 of what shapes rows besides the input: the source's kind, settings and own code."""
+        kind: Any = type(self.source)
+        settings = (one for one in fields(kind) if one.init) if is_dataclass(kind) else ()
+        given = {
+            one.name: getattr(self.source, one.name)
+            for one in settings
+            if one.name not in _PLACES and (one.default is MISSING or getattr(self.source, one.name) != one.default)
+        }
+        parts = [kind.__qualname__, given, *own_code(self.source)]
+        text = json.dumps(parts, sort_keys=True, default=lambda value: type(value).__qualname__)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _routes(endpoint: object) -> tuple[Route, ...]:

@@ -14,7 +14,8 @@ import pytest
 import orchestrator
 from orchestrator import Job, Policy, Weighted, ports
 from orchestrator.engine.run.snapshot import Snapshot
-from orchestrator.sources import IterableSource
+from orchestrator.sources import CsvSource, IterableSource, JsonlSource
+from orchestrator.user_file import execute
 from tests.engine.scripted import Scripted, job_of
 from tests.snapshots import items_in
 
@@ -49,6 +50,47 @@ def test_reordering_the_keys_of_a_template_starts_a_new_run(job: Job) -> None:
     assert fingerprint({"a": 1, "b": 2}) != fingerprint({"b": 2, "a": 1})
     before = json.dumps([job.name, {"model": "m"}, {"a": 1, "b": 2}, "", job.kept, None], sort_keys=True)
     assert fingerprint({"a": 1, "b": 2}) == hashlib.sha256(before.encode()).hexdigest()  # as in older ledgers
+
+
+@dataclass(frozen=True)
+class OwnSource(JsonlSource):
+    """One defined in a job file."""
+
+    label: object = None
+
+    def describe(self) -> str:
+        return "one line"
+
+
+def test_what_shapes_the_rows_besides_their_input_is_the_kind_the_settings_and_the_code_of_the_source(job: Job) -> None:
+    def reads_as(source: ports.Source) -> str:
+        return replace(job, source=source).reads_as()
+
+    plain = reads_as(CsvSource("a.csv", id="id"))
+    assert plain == reads_as(CsvSource("moved/b.csv", id="id", encoding="utf-8"))
+    others = [
+        CsvSource("a.csv"),
+        CsvSource("a.csv", id="id", encoding="cp1252"),
+        CsvSource("a.csv", id="id", delimiter=";"),
+        CsvSource("a.csv", id="id", escape="\\"),
+        JsonlSource("a.csv", id="id"),
+        OwnSource("a.csv", id="id"),
+        OwnSource("a.csv", id="id", label=job),
+    ]
+    assert len({plain, *map(reads_as, others)}) == len(others) + 1
+    assert reads_as(OwnSource("b", label=object())) == reads_as(OwnSource("b", label=object()))  # no address in memory
+
+
+def test_editing_the_code_of_a_source_changes_how_it_reads(job: Job, tmp_path: Path) -> None:
+    def reads_as(name: str, text: str) -> str:
+        path = tmp_path / f"{name}.py"
+        path.write_text(
+            "from orchestrator.sources import JsonlSource\nclass Mine(JsonlSource):\n"
+            f"    def describe(self):\n        return {text!r}\n"
+        )
+        return replace(job, source=execute(path, name).Mine("in.jsonl")).reads_as()  # type: ignore[attr-defined]
+
+    assert reads_as("a", "one") == reads_as("b", "one") != reads_as("c", "two")
 
 
 @pytest.mark.parametrize("wrong", [7, ["prepare", 7], "7", "", "two words", None, {"prepare"}])

@@ -173,7 +173,7 @@ def every_value() -> dict[Kinds, list[Any]]:
     )
     return {
         SOURCES: [
-            CsvSource("a.csv", id="k", delimiter=";", encoding="cp1252"),
+            CsvSource("a.csv", id="k", delimiter=";", encoding="cp1252", escape="\\"),
             FilesSource("*.png", id="name"),
             BatchFileSource("in.jsonl", "/v1/embeddings", "m"),
             JsonlSource("~/a.jsonl", id="k"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CELL_LIMIT = 64 << 20  # characters; without a limit a quote left open would read the rest of the file into memory
 
 _ESCAPED = '\\"'
-_DOUBLE_IT = r'; quotes are written as \" here: have them doubled, in Spark with `.option("escape", "\"")`'
+_ESCAPE_IT = r'; quotes are written as \" here: give `escape="\\"`'
 
 _NAME_IT = "name the file's encoding, as in `encoding='cp1252'`"
 
@@ -45,6 +45,9 @@ class CsvSource(FileSource):
     quote that is never closed makes the whole file unusable. A byte order mark at the beginning of a line is dropped,
     together with a repeated header after it, as in files joined by `cat`. If the mark says UTF-16, the file is read as
     UTF-16. A first line `sep=;`, as Excel understands it, names the delimiter.
+
+    Quotes inside a field are doubled. With `escape`, they may also follow this character, which then stands for itself
+    where it is doubled; as in Spark, this holds only for fields with quotes around them.
     """
 
     suffixes: ClassVar[Sequence[Sequence[str]]] = ((".csv", ".tsv"),)
@@ -52,6 +55,7 @@ class CsvSource(FileSource):
     id: str | None = None
     delimiter: str = ","
     encoding: str = "utf-8"
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         FileSource.__post_init__(self)
@@ -64,6 +68,10 @@ class CsvSource(FileSource):
             raise UsageError(
                 f"the encoding {self.encoding!r} is unknown: give one such as utf-8 or cp1252"
             ) from failure
+        if self.escape is not None and (len(self.escape) != 1 or self.escape in {'"', "\r", "\n", self.delimiter}):
+            raise UsageError(
+                f"escape={self.escape!r} cannot be used: give one character such as '\\\\', or leave it out"
+            )
 
     @contextmanager
     def _open(self, path: Target) -> Iterator[Iterator[Row]]:
@@ -78,7 +86,10 @@ class CsvSource(FileSource):
                 if told is not None:
                     text.readline()
                 joined: set[int] = set()
-                yield self._rows(path, self._lines(path, _unmarked(lines, joined), delimiter), joined)
+                unmarked = _unmarked(lines, joined)
+                if self.escape is not None:
+                    unmarked = _with_doubled_quotes(unmarked, self.escape, delimiter)
+                yield self._rows(path, self._lines(path, unmarked, delimiter), joined)
 
     def _encoding_of(self, path: Target, head: bytes) -> str:
         """Return the given encoding, or UTF-16 if a byte order mark says so and UTF-8 was expected."""
@@ -122,7 +133,7 @@ class CsvSource(FileSource):
                 except UnicodeError as failure:
                     raise UsageError(f"{path} is not valid {self.encoding}: {_NAME_IT}") from failure
                 except csv.Error as failure:
-                    hint = _DOUBLE_IT if escaped else ""
+                    hint = _ESCAPE_IT if escaped and self.escape is None else ""
                     if reader.line_num > number:  # nothing tells where the next row would begin
                         raise UsageError(
                             f"{path}, line {number}: a quote is not closed ({failure}): correct the line{hint}"
@@ -134,8 +145,8 @@ class CsvSource(FileSource):
     def _row(self, number: int, header: list[str], fields: list[str], fault: str | None) -> Row:
         if fault is None and len(fields) != len(header):
             fault = f"line {number} has {len(fields)} fields where the header has {len(header)}"
-            if any(field.endswith("\\") for field in fields):
-                fault += _DOUBLE_IT
+            if self.escape is None and any(field.endswith("\\") for field in fields):
+                fault += _ESCAPE_IT
         if fault is not None:
             raw = self.delimiter.join(fields)[:500].encode(errors="replace").decode()
             return Row({"line": number, "raw": raw}, unreadable=fault)
@@ -154,6 +165,28 @@ def _unmarked(lines: Iterable[str], marked: set[int]) -> Iterator[str]:
         if line.startswith("\ufeff"):
             marked.add(number)
         yield line.removeprefix("\ufeff")
+
+
+def _with_doubled_quotes(lines: Iterable[str], escape: str, delimiter: str) -> Iterator[str]:
+    """Yield the lines with quotes doubled where they are escaped, inside fields with quotes around them."""
+    mark = re.escape(escape)
+    content = re.compile(rf'(?:[^"{mark}]++|{mark}.?|"")*+', re.DOTALL)  # up to the quote that closes the field
+    pair = re.compile(rf'{mark}(["{mark}])')
+    inside = False
+    for line in lines:
+        parts, at = [], 0
+        while at < len(line):
+            begin = at
+            if not inside and line.startswith('"', at):
+                inside, at = True, at + 1
+            if inside and (found := content.match(line, at)):
+                parts += line[begin:at], pair.sub(lambda one: '""' if one[1] == '"' else one[1], found[0])
+                begin = at = found.end()
+                inside = at == len(line)
+            if not inside:
+                at = line.find(delimiter, at) + 1 or len(line)
+                parts.append(line[begin:at])
+        yield "".join(parts)
 
 
 def _watched(lines: Iterable[str], escaped: set[int]) -> Iterator[str]:

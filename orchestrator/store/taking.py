@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 
 async def goes_on(connection: AsyncConnection, run: Run, spec: Spec, retry: int | None) -> bool:
-    """Whether this run is continued for this spec. An incremental job's run can be retried even if rows were added."""
+    """Whether this run is continued for this spec. An incremental job's run can be retried even if rows were added.
+
+    Runs of older versions do not say how their source was read.
+    """
     complete = run.state not in {RunState.INGESTING, RunState.CANCELLED}
     if not complete or run.spec.fingerprint != spec.fingerprint:
         return False
     if run.id == retry and run.spec.about.get("incremental"):
         return True
     same_source = spec.input_sha256 is not None and run.spec.input_sha256 == spec.input_sha256
-    return same_source and not await _is_over(connection, run)
+    reads_as = spec.about.get("reads_as")
+    same_rows = same_source and run.spec.about.get("reads_as", reads_as) == reads_as
+    return same_rows and not await _is_over(connection, run)
 
 
 async def _is_over(connection: AsyncConnection, run: Run) -> bool:

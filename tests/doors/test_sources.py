@@ -12,6 +12,7 @@ import tracemalloc
 from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -334,7 +335,7 @@ def test_an_unclosed_quote_is_an_error_and_does_not_swallow_the_rest(tmp_path: P
 
 
 def test_quotes_behind_backslashes_as_spark_writes_them_name_the_remedy(tmp_path: Path) -> None:
-    remedy = 'in Spark with `.option("escape", "\\"")`'
+    remedy = 'quotes are written as \\" here: give `escape="\\\\"`'
     (tmp_path / "in").write_text('id,text\n1,"he said \\"hi\\", ok"\n2,C:\\dir\n3,"one \\", two"\n4,"a"b\n5,a,b\n')
     said, path, split, stray, wide = read(CsvSource(tmp_path / "in", id="id"))
     assert all(remedy in (row.unreadable or "") for row in (said, split))
@@ -344,6 +345,7 @@ def test_quotes_behind_backslashes_as_spark_writes_them_name_the_remedy(tmp_path
     with pytest.raises(UsageError) as failure:
         read(CsvSource(tmp_path / "in"))
     assert_one_line(failure, tmp_path / "in", "line 2", remedy)
+    assert [row.columns["text"] for row in read(CsvSource(tmp_path / "in", escape="\\"))] == ['ends in "', "b"]
 
 
 def test_bytes_in_another_encoding_fail_only_their_own_row(tmp_path: Path) -> None:
@@ -364,11 +366,42 @@ def test_other_encodings_and_delimiters_can_be_named(tmp_path: Path) -> None:
         read(source)
 
 
-@pytest.mark.parametrize("options", [{"delimiter": "||"}, {"delimiter": ""}, {"encoding": "klingon"}])
-def test_an_invalid_delimiter_or_encoding_is_refused_at_once(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("escape", ["\\", "^", "]"])
+def test_escaped_quotes_are_read_inside_fields_with_quotes_around_them(tmp_path: Path, escape: str) -> None:
+    texts = ["".join(marks) for size in range(5) for marks in product([escape, '"', ";", "\r\n", "n"], repeat=size)]
+    escaped = [text.replace(escape, escape * 2).replace('"', f'{escape}"') for text in texts]
+    lines = [f'{number};"{text}";{escape * 2}n{escape}"\r\n' for number, text in enumerate(escaped)]
+    (tmp_path / "in").write_bytes("".join(["id;text;bare\r\n", *lines]).encode())
+    rows = read(CsvSource(tmp_path / "in", id="id", delimiter=";", escape=escape))
+    assert [row.columns["text"] for row in rows] == texts
+    assert {row.columns["bare"] for row in rows} == {f'{escape * 2}n{escape}"'}
+
+
+def test_with_escaped_quotes_doubled_ones_and_other_escapes_are_read_and_bad_rows_have_their_line(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").write_text('id,text\n1,"a""b\\n"\n2,"c\\""d\n3,"e\\\nf"\n4,"g"\n5,"h')
+    two, bad, three, four, last = read(CsvSource(tmp_path / "in", id="id", escape="\\"))
+    assert [row.columns.get("text") for row in (two, three, four)] == ['a"b\\n', "e\\\nf", "g"]
+    assert [row.unreadable for row in (bad, last)] == [
+        "line 3 is not valid CSV: ',' expected after '\"'",
+        "line 7 is not valid CSV: unexpected end of data",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delimiter": "||"},
+        {"delimiter": ""},
+        {"encoding": "klingon"},
+        *({"escape": mark} for mark in ["", "ab", '"', ",", "\n"]),
+    ],
+)
+def test_an_invalid_delimiter_encoding_or_escape_is_refused_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as failure:
         CsvSource("in.csv", **options)
-    assert_one_line(failure, *options.values())
+    assert_one_line(failure, *map(repr, options.values()))
 
 
 @pytest.mark.parametrize("header", [b"id,a,a\n1,2,3\n", b'"id\n', b"id,\xff\n"])

@@ -70,6 +70,20 @@ async def test_a_run_is_continued_while_job_and_source_are_the_same(store: Store
     assert (again.id, again.total) == (first, 3)
 
 
+@pytest.mark.parametrize(("before", "now", "number"), [("a", "a", 1), ("a", "b", 2), (None, "b", 1)])
+async def test_a_run_whose_source_was_read_otherwise_is_not_continued(
+    store: Store, before: str | None, now: str, number: int
+) -> None:
+    """The file is the same, but its rows are others, in another encoding say. Runs of older versions do not tell."""
+    me = await process(store)
+    about = {} if before is None else {"reads_as": before}
+    run = await store.runs.take(Spec("job", "f", "s", about), me)
+    await store.runs.ingested(run.id, total=0, plan=Plan(), input_sha256="s")
+    await store.runs.leave(me)
+    again = await store.runs.take(Spec("job", "f", "s", {"reads_as": now}), await process(store))
+    assert again.id == number
+
+
 @pytest.mark.parametrize("spec", [Spec("job", "changed", "s"), Spec("job", "f", "changed"), Spec("job", "f", None)])
 async def test_a_changed_job_or_source_supersedes_an_unfinished_run(store: Store, spec: Spec) -> None:
     me = await process(store)

@@ -54,6 +54,7 @@ def read_spec(request: RunRequest, ledger: Path) -> tuple[Spec, Mapping[str, obj
     about = {
         **request.kept(),
         "source": job.source.describe(),
+        "reads_as": job.reads_as(),
         "output": job.output,
         "keep": job.kept,
         "endpoint": ", ".join(one.endpoint.name for one in job.endpoints),
