@@ -1,13 +1,30 @@
-"""The limit on file descriptors, of which each connection needs one. Standard library only."""
+"""File descriptors: of the standard streams, and how many there may be for connections. Standard library only."""
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 _MOST = 65_536  # a higher limit slows down programs that close every possible descriptor at start
 _KEPT = 32  # descriptors for everything but requests: the ledger, files, the guard, hooks
+
+
+def open_standard_streams() -> None:
+    """Open the null device in place of each standard stream that was closed (`>&-`).
+
+    Otherwise the next file to be opened gets its number: the event loop aborts the process when it closes that, and
+    what a child process prints would go into the file.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # it gets the lowest number, which is this one
+            os.set_inheritable(null, True)  # noqa: FBT003 - it takes no keywords
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - as the others are
 
 
 def raise_limit() -> None:

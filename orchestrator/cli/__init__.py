@@ -15,9 +15,12 @@ import os
 import signal
 import sys
 
+from orchestrator.descriptors import open_standard_streams
+
 
 def main() -> None:
     """Run the `orchestrator` command."""
+    open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background process must keep ignoring Ctrl-C
             signal.signal(number, _leave_at_once)

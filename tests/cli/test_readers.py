@@ -48,6 +48,15 @@ def test_every_command_ends_normally_if_nothing_reads_its_output(workplace: Work
         assert code_unread(workplace, *words) == code, words
 
 
+def test_a_run_ends_normally_if_its_standard_streams_are_closed(workplace: Workplace) -> None:
+    """No file may get their numbers: what closes such a file aborts the process, or prints into the ledger."""
+    workplace.write_rows([{"id": "1", "text": "a"}])
+    command = [*COMMAND, "--db", str(workplace.ledger), "run", str(workplace.job())]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    ended = subprocess.run(closed, cwd=workplace.folder, env=workplace.environment(), check=False)
+    assert (ended.returncode, len(workplace.outputs())) == (0, 1)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_log_on_a_full_disk_does_not_stop_the_run(workplace: Workplace) -> None:
     workplace.write_rows([{"id": "1", "text": "a"}])
