@@ -88,7 +88,7 @@ def test_editing_the_code_of_a_source_changes_how_it_reads(job: Job, tmp_path: P
             "from orchestrator.sources import JsonlSource\nclass Mine(JsonlSource):\n"
             f"    def describe(self):\n        return {text!r}\n"
         )
-        return replace(job, source=execute(path, name).Mine("in.jsonl")).reads_as()  # type: ignore[attr-defined]
+        return replace(job, source=execute(path, name).Mine("in.jsonl")).reads_as()
 
     assert reads_as("a", "one") == reads_as("b", "one") != reads_as("c", "two")
 

@@ -174,7 +174,7 @@ def _with_doubled_quotes(lines: Iterable[str], escape: str, delimiter: str) -> I
     pair = re.compile(rf'{mark}(["{mark}])')
     inside = False
     for line in lines:
-        parts, at = [], 0
+        parts, at = list[str](), 0
         while at < len(line):
             begin = at
             if not inside and line.startswith('"', at):
