@@ -1,12 +1,14 @@
 """The lines of batch files in the formats of other services, in one form, and back.
 
 Source of the shapes: the types of the packages `openai` 3.57, `groq` 1.7, `together` 3.1, `mistralai` 3.7 and
-`anthropic` 2.14, and of `vllm` 0.33 (`run-batch`). docs/batch_dialects.md compares them.
+`anthropic` 2.14, of `vllm` 0.33 (`run-batch`), and the services' documentation for ids. docs/batch_dialects.md compares
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orchestrator.domain.anthropic_messages import chat_answer, chat_request, message_answer, message_request
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 Dialect: TypeAlias = Literal["openai", "together", "mistral", "anthropic"]
 CHAT: Route = "/v1/chat/completions"
 _REFUSED = 400
+_ROUTES: Mapping[str, Sequence[Route]] = {  # that their batches have, of ours
+    "anthropic": (CHAT,),
+    "together": (CHAT,),
+    "mistral": (CHAT, "/v1/embeddings"),
+}
+_IDS = {  # of the services that say which they take
+    "anthropic": (re.compile(r"[a-zA-Z0-9_-]{1,64}"), "up to 64 letters of a to z, digits, - and _"),
+    "together": (re.compile(r".{1,64}", re.DOTALL), "up to 64 characters"),
+}
 
 
 def read_line(line: Mapping[str, Any], route: Route, model: str | None) -> dict[str, object]:
@@ -42,10 +53,13 @@ def read_line(line: Mapping[str, Any], route: Route, model: str | None) -> dict[
 
 def request_line(dialect: Dialect, custom_id: str, route: Route, body: Mapping[str, Any]) -> dict[str, object]:
     """Return the line that asks this of a service. Raises `ValueError` if it cannot be asked there."""
+    if route not in _ROUTES.get(dialect, (route,)):
+        raise ValueError(f"is for {route}, which {dialect.title()} lacks")
+    known, words = _IDS.get(dialect, (None, ""))
+    if known is not None and known.fullmatch(custom_id) is None:
+        raise ValueError(f"has an id that {dialect.title()} refuses: it takes {words}")
     match dialect:
         case "anthropic":
-            if route != CHAT:
-                raise ValueError(f"is for {route}, which Anthropic lacks")
             return {"custom_id": custom_id, "params": message_request(body)}
         case "mistral":  # the job names the model
             return {"custom_id": custom_id, "body": {name: value for name, value in body.items() if name != "model"}}

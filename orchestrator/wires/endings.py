@@ -6,9 +6,14 @@ models (Anthropic, Cohere, Gemini, GLM, Mistral), in upper or lower case. No wor
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, exact, garbled, refused, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _WHOLE = frozenset(
     [
@@ -89,6 +94,20 @@ def with_calls(text: object, calls: list[object], how: object, *, limit: str) ->
     if is_cut(how):
         raise cut_short("where it calls tools", limit)
     return {"content": text or None, "tool_calls": exact(calls)}
+
+
+def check_no_call_is_due(parameters: Mapping[str, object], how: object, *, limit: str) -> None:
+    """Raise `RequestFailed` if these parameters demand a call of a tool, and an answer has none that ended so."""
+    match parameters.get("tool_choice"):
+        case "required" | "any" | {"mode": "required"} | {"allowed_tools": {"mode": "required"}}:
+            pass
+        case {"type": "function" | "custom"}:  # by its name
+            pass
+        case _:
+            return
+    if is_cut(how):
+        raise cut_short("before it calls a tool", limit)
+    raise bad("tool_choice demands a call, and the answer has none: the server or its chat template ignores tools")
 
 
 def joined_text(content: object) -> object:

@@ -16,7 +16,7 @@ from orchestrator.wires import files
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, noting, refused, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.endings import joined_text, no_error, text_of, with_calls
+from orchestrator.wires.endings import check_no_call_is_due, joined_text, no_error, text_of, with_calls
 from orchestrator.wires.routes import joined
 from orchestrator.wires.wire import Body
 
@@ -99,6 +99,8 @@ class OpenAIChatWire:
         if (calls := _calls(message)) and not self._format.is_json:
             read = with_usage([with_calls(text, calls, how, limit="max_tokens")], *usage_of(answer))
         else:
+            if not self._format.is_json:
+                check_no_call_is_due(self.parameters, how, limit="max_tokens")
             said = text_of(text, how, of=choice, limit="max_tokens")
             read = self._format.read(said, usage_of(answer), "max_tokens")
         return [noting(entry, Note.FIRST) for entry in read] if others else read

@@ -15,7 +15,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.endings import joined_text, text_of, with_calls
+from orchestrator.wires.endings import check_no_call_is_due, joined_text, text_of, with_calls
 from orchestrator.wires.routes import joined
 from orchestrator.wires.wire import Body
 
@@ -99,6 +99,8 @@ class OpenAIResponsesWire:
         usage = usage_of(answer, "input_tokens", "output_tokens")
         if (calls := [item for item in items if _calls_a_tool(item)]) and not self._format.is_json:
             return with_usage([with_calls(text, calls, how, limit="max_output_tokens")], *usage)
+        if not self._format.is_json:
+            check_no_call_is_due(self.parameters, how, limit="max_output_tokens")
         said = text_of(text, how, of=answer, limit="max_output_tokens")
         if self._is_at_limit(usage[1]) and isinstance(said, str) and said and not self._format.is_json:
             said = Answer(said, notes=frozenset({Note.CUT}))

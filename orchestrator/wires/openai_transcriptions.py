@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TEXT, _WHOLE = "json", ("verbose_json", "diarized_json")
 _FORMAT = "response_format"
+_TIMES = {"duration", "segments", "words"}  # OpenAI's types require the first of both; not all servers have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,13 @@ class OpenAITranscriptionsWire:
     def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the text, or the whole response if it has more than that."""
         answer = decoded(content)
-        text = answer.get("text") if isinstance(answer, dict) else None
-        if not isinstance(text, str):
+        if not (isinstance(answer, dict) and isinstance(text := answer.get("text"), str)):
             raise bad(f"no text in the answer: {shown(answer)}")
-        value = whole(exact(answer)) if self.parameters.get(_FORMAT) in _WHOLE else text
+        value: object = text
+        if (wanted := self.parameters.get(_FORMAT)) in _WHOLE:
+            if not _TIMES & answer.keys():
+                raise bad(f"the server ignores response_format, and has no {wanted}: {shown(answer)}")
+            value = whole(exact(answer))
         return with_usage([value], *usage_of(answer, "input_tokens", "output_tokens"))
 
 

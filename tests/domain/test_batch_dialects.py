@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -10,10 +10,22 @@ from anthropic.types.messages import MessageBatchIndividualResponse
 from anthropic.types.messages.batch_create_params import Request
 from mistralai.client.models import ChatCompletionResponse
 from mistralai.extra.batch import BatchInput, BatchOutput
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from orchestrator.domain.batch_dialects import CHAT, anthropic_failure, anthropic_result, read_line, request_line
+from orchestrator.domain.batch_dialects import (
+    CHAT,
+    Dialect,
+    anthropic_failure,
+    anthropic_result,
+    read_line,
+    request_line,
+)
 from orchestrator.domain.batch_output import output_line, refused_line
+
+if TYPE_CHECKING:
+    from orchestrator.domain.batch_lines import Route
 
 MESSAGES = [{"role": "user", "content": "x"}]
 BODY = {"model": "m", "messages": MESSAGES}
@@ -125,8 +137,45 @@ def test_each_service_takes_the_requests_that_are_written_for_it() -> None:
     mistral = BatchInput.from_jsonl_bytes(orjson.dumps(request_line("mistral", "a", CHAT, body))).to_requests()
     assert [(one.custom_id, one.body) for one in mistral] == [("a", {"messages": MESSAGES, "max_tokens": 5})]
     TypeAdapter(Request).validate_python(request_line("anthropic", "a", CHAT, body))
-    with pytest.raises(ValueError, match="which Anthropic lacks"):
-        request_line("anthropic", "a", "/v1/embeddings", body)
+    TypeAdapter(CompletionCreateParamsNonStreaming).validate_python(body)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "route"),
+    [("anthropic", "/v1/embeddings"), ("together", "/v1/embeddings"), ("mistral", "/v1/responses")],
+)
+def test_a_route_that_the_batches_of_a_service_lack_is_refused(dialect: Dialect, route: Route) -> None:
+    with pytest.raises(ValueError, match=f"is for {route}, which {dialect.title()} lacks"):
+        request_line(dialect, "a", route, BODY)
+
+
+def test_the_answers_in_our_results_have_the_type_of_openai() -> None:
+    line = orjson.loads(output_line("1", "a", orjson.dumps(ANSWER).decode()))
+    assert ChatCompletion.model_validate(line["response"]["body"], strict=True).choices[0].message.content == "y"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "custom_id", "taken"),
+    [
+        ("anthropic", "a-b_C9", True),
+        ("anthropic", "x" * 64, True),
+        ("anthropic", "x" * 65, False),
+        ("anthropic", "reviews/1", False),
+        ("anthropic", "é", False),
+        ("together", "reviews/1", True),
+        ("together", "x" * 65, False),
+        ("openai", "reviews/" + "1" * 99, True),
+    ],
+)
+def test_an_id_that_a_service_would_refuse_is_left_out_with_what_it_takes(
+    dialect: Dialect, custom_id: str, *, taken: bool
+) -> None:
+    body = {**BODY, "max_tokens": 5}
+    if taken:
+        assert request_line(dialect, custom_id, CHAT, body)["custom_id"] == custom_id
+    else:
+        with pytest.raises(ValueError, match=r"has an id that .* refuses: it takes up to 64"):
+            request_line(dialect, custom_id, CHAT, body)
 
 
 def test_mistral_reads_our_results() -> None:

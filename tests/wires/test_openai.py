@@ -434,6 +434,45 @@ def test_truncated_tool_calls_are_not_an_answer(wire: OpenAIChatWire | OpenAIRes
     assert raised.value.kind is FailureKind.REJECTED
 
 
+@pytest.mark.parametrize(
+    ("choice", "due"),
+    [
+        ("required", True),
+        ("any", True),  # Mistral's word
+        ({"type": "function", "function": {"name": "label"}}, True),
+        ({"type": "function", "name": "label"}, True),
+        ({"type": "allowed_tools", "mode": "required", "tools": []}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, False),
+        ({"type": "web_search"}, False),  # the server calls it
+        ("auto", False),
+        ("none", False),
+        (None, False),
+    ],
+)
+def test_plain_text_is_not_an_answer_if_a_call_is_demanded(choice: object, *, due: bool) -> None:
+    demanding = {"tools": [], "tool_choice": choice}
+    chat = OpenAIChatWire("m", demanding)
+    response = {
+        "status": "completed",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}],
+    }
+    asked: list[tuple[OpenAIChatWire | OpenAIResponsesWire, bytes]] = [
+        (chat, said("x")),
+        (OpenAIResponsesWire("m", demanding), orjson.dumps(response)),
+    ]
+    for wire, answer in asked:
+        if due:
+            with pytest.raises(RequestFailed, match="tool_choice demands a call") as raised:
+                wire.unpack(answer, 1)
+            assert raised.value.kind is FailureKind.BAD_ANSWER
+        else:
+            assert [getattr(entry, "value", entry) for entry in wire.unpack(answer, 1)] == ["x"]
+    if due:
+        with pytest.raises(RequestFailed, match="token limit, before it calls a tool; raise max_tokens"):
+            chat.unpack(said("x", "length"), 1)
+
+
 def test_if_json_is_requested_a_tool_call_is_not_an_answer_but_text_beside_it_is() -> None:
     for wire in (*FORMATS, EXTRACT):
         assert wire.unpack(said(RIGHT, tool_calls=[CALL]), 1) == [Answer(orjson.loads(RIGHT), 10, 4)]

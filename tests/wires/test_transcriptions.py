@@ -13,7 +13,7 @@ from aiohttp import BodyPartReader, web
 from anyio import to_thread
 
 from orchestrator.domain.answer import Answer
-from orchestrator.domain.errors import RequestFailed
+from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.domain.item import File
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.testing import WireConformance
@@ -96,6 +96,14 @@ async def test_with_times_the_whole_response_is_the_answer(tmp_path: Path) -> No
     assert isinstance(answer, Answer)
     assert isinstance(answer.value, dict)
     assert (answer.value["text"], answer.value["segments"]) == (" Try again.", [])
+
+
+@pytest.mark.parametrize("wanted", ["verbose_json", "diarized_json"])
+def test_an_answer_without_the_times_that_were_asked_for_is_no_answer(wanted: str) -> None:
+    wire = OpenAITranscriptionsWire("whisper", {"response_format": wanted})
+    with pytest.raises(RequestFailed, match=f"ignores response_format, and has no {wanted}") as caught:
+        wire.unpack(b'{"text": "words"}', 1)
+    assert caught.value.kind is FailureKind.BAD_ANSWER
 
 
 @pytest.mark.parametrize("request_", ["a text", None, 5, {"file": "sound.wav"}, {"language": "fr"}])

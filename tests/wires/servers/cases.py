@@ -75,12 +75,9 @@ def chat(model: str) -> Iterator[Case]:
     yield "an unknown model", replace(wire, model=NOBODY), [QUESTION]
     yield "a schema", replace(wire, response_format=CITY), [QUESTION]
     yield "a format that is none", wire, asking(response_format={"type": "nonsense"})
-    yield "a tool", wire, asking("I like it. Label this.", tools=[LABEL], tool_choice="required")
-    yield (
-        "a tool, cut off by max_tokens",
-        wire,
-        asking("I like it.", tools=[LABEL], tool_choice="required", max_tokens=4),
-    )
+    calling = replace(wire, parameters={**wire.parameters, "tools": [LABEL], "tool_choice": "required"})
+    yield "a tool", calling, asking("I like it. Label this.")
+    yield "a tool, cut off by max_tokens", calling, asking("I like it.", max_tokens=4)
     yield "tools of a wrong type", wire, asking(tools="label")
 
 
@@ -108,7 +105,8 @@ def responses(model: str) -> Iterator[Case]:
     yield "an empty text", wire, [""]
     yield "a schema", replace(wire, response_format=CITY), [QUESTION]
     tool = {"type": "function", **LABEL["function"]}  # type: ignore[dict-item]
-    yield "a tool", wire, [{"input": "I like it.", "tools": [tool], "tool_choice": "required"}]
+    calling = {**wire.parameters, "tools": [tool], "tool_choice": "required"}
+    yield "a tool", replace(wire, parameters=calling), ["I like it."]
     yield "an unknown model", replace(wire, model=NOBODY), [QUESTION]
 
 

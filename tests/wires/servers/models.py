@@ -1,4 +1,4 @@
-"""The folders of models that servers load: SmolLM2, and the same with tokens that begin and end a thought."""
+"""The folders of models that servers load: SmolLM2, the same with tokens of thoughts, a tiny one, and Whisper."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tests.real.smollm2 import write_smollm2
+from tests.real.whisper import write_whisper
+from tests.tiny_models import generator
 from tests.wires.servers.programs import HOME
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ def write_models() -> None:
         write_smollm2(folder / "smollm2")
     if not (folder / "thinking").exists():
         _write_thinking(folder / "smollm2", folder / "thinking")
+    if not (folder / "tiny").exists():
+        generator(folder / "tiny")
+    if not (folder / "whisper").exists():
+        write_whisper(folder / "whisper")
 
 
 def _write_thinking(model: Path, folder: Path) -> None:

@@ -40,6 +40,9 @@ def _shown(reply: Reply) -> str:
         return _ENDED[reply.body]
     words = [str(reply.status)]
     words += [f"{name}: {value}" for name, value in reply.headers.items() if _WORTH_SHOWING.search(name)]
+    kind = reply.headers.get("Content-Type", "no Content-Type").partition(";")[0]
+    if reply.body and kind != "application/json":
+        words.append(kind)
     body = re.sub(r"\s+", " ", reply.body).strip()
     if body:
         words.append(_code(body if len(body) <= _SHOWN else f"{body[:_SHOWN]}..."))
@@ -49,7 +52,10 @@ def _shown(reply: Reply) -> str:
 def _section(recording: Recording) -> str:
     """Return the section of a server."""
     packages = ", ".join(f"{name} {number}" for name, number in recording.made_of.items())
-    lines = [f"## {recording.server}", "", f"{recording.about} {packages}; {recording.date}.", "", _HEADER]
+    names = sorted({one.reply.headers["Server"] for one in recording.records if "Server" in one.reply.headers})
+    headers = f" Header `Server`: {', '.join(map(_code, names))}." if names else ""
+    about = f"{recording.about} {packages}; {recording.date}.{headers}"
+    lines = [f"## {recording.server}", "", about, "", _HEADER]
     for one in recording.records:
         asked = f"`GET {one.route}`" if one.route else f"`{one.wire['kind']}`"
         lines.append(f"| {one.case} | {asked} | {_shown(one.reply)} | {one.reaction} |")

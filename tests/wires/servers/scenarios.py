@@ -251,10 +251,31 @@ def _faster_whisper(program: Program) -> Iterator[Record]:
 
 
 def _transformers(program: Program) -> Iterator[Record]:
+    yield from _serve(program, PROGRAMS["transformers-tiny"])
+
+
+def _transformers_batching(program: Program) -> Iterator[Record]:
+    yield from _serve(program, PROGRAMS["transformers-batching-tiny"])
+
+
+def _serve(program: Program, tiny: Program) -> Iterator[Record]:
+    """Yield what it answers with SmolLM2, and to texts that take minutes there, with a tiny model."""
     model = program.words(0)[2]
-    families = _generation(model)
+    families = [[case for case in family if case[0] != "too long"] for family in _generation(model)]
     routes = ["/health", "/v1/models", "/metrics"]
     yield from _in_all_states(program, families, routes, (_chats_of(model, 4), COUNT), (_chats_of(model, 100), COUNT))
+    with started(tiny) as running:
+        wait_until_ready(running, tiny)
+        long = (case for family in _generation(tiny.words(0)[2]) for case in family if case[0] == "too long")
+        yield from all_of(running.url, long)
+        yield from ready(running.url, routes[:1])
+
+
+def _transformers_speech(program: Program) -> Iterator[Record]:
+    speech, long, model = SOUNDS / "beckett.wav", SOUNDS / "two_cities.wav", program.words(0)[2]
+    few = OpenAITranscriptionsWire(model), cases.sound(speech)
+    families = [cases.transcriptions(model, speech, long, HOME)]
+    yield from _in_all_states(program, families, ["/health", "/v1/models"], few, few)
 
 
 # -- vLLM --------------------------------------------------------------------------------------------------------------
@@ -316,10 +337,22 @@ SCENARIOS: dict[str, Scenario] = {
     "transformers-serve": Scenario(
         "transformers serve",
         "transformers",
-        "SmolLM2-135M-Instruct, pinned on the command line. What was not answered within two minutes is left out: it "
+        "SmolLM2-135M-Instruct, pinned on the command line. Texts that are too long: a tiny model for 256 tokens. It "
         "refuses no text for its length, and works on a request to its end, also when the client is gone, while others "
         "wait.",
         _transformers,
+    ),
+    "transformers-serve-batching": Scenario(
+        "transformers serve with continuous batching",
+        "transformers-batching",
+        "The same with `--continuous-batching`.",
+        _transformers_batching,
+    ),
+    "transformers-serve-speech": Scenario(
+        "transformers serve for speech",
+        "transformers-speech",
+        "Whisper tiny.en.",
+        _transformers_speech,
     ),
     "litellm": Scenario(
         "LiteLLM's proxy",

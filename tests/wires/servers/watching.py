@@ -12,7 +12,7 @@ import orjson
 
 from orchestrator.kinds import WIRES, Writer
 from tests.wires.servers.asking import PATIENCE, asked, got
-from tests.wires.servers.programs import HERE, HOME, Program, Running
+from tests.wires.servers.programs import HERE, HOME, LOADED, Program, Running
 from tests.wires.servers.recording import Record, Reply
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LONG = 200  # characters of a text, or entries of a list, above which a request is kept in short
 LARGE = 50_000  # characters of an answer that is not kept
-LOADED = 900.0  # seconds within which a server has loaded its model
 MOST = 40  # requests at once, to overload a server
 
 
@@ -111,7 +110,7 @@ class Watch:
     ) -> None:
         self.url, self.state, self.wire, self.request, self.routes = url, state, wire, request, routes
         self.patience = patience
-        self.records: dict[tuple[str, str, str, int | None, str], Record] = {}
+        self.records: dict[tuple[str, str, str, int | str, str], Record] = {}
 
     def look(self) -> None:
         """Look at every route and ask once."""
