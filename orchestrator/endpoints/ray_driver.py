@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from orchestrator.domain.placement import room
 from orchestrator.endpoints.ray_keeper import Keeper
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _REACH = 5.0  # seconds for a TCP connection to the head of the cluster
-_ANSWER = 10.0  # seconds for its first bytes: it may be busy
+_ANSWER = 10.0  # seconds for its first bytes, and for its first answer: it may be busy
 _SETTINGS = b"\4" + bytes(5)  # a frame of HTTP/2 without its length: the first that either side sends
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS
 _LOOK = 2.0  # seconds between two looks at the cluster while workers wait for a place
@@ -91,17 +91,17 @@ def _connect(address: str) -> None:
 
 
 def _check_that_ray_listens(address: str) -> None:
-    """Raise `ConnectionError` if Ray cannot be listening at the address that it would use: it tries for a minute."""
+    """Raise an error if Ray is not what listens at the address that it would use: it would try for a minute."""
     from ray._private.services import canonicalize_bootstrap_address, extract_ip_port
 
     host, port = extract_ip_port(canonicalize_bootstrap_address(address))
     try:
         with socket.create_connection((host, int(port)), _REACH) as head:
-            if "RAY_USE_TLS" in os.environ or _speaks_http2(head):
-                return
+            answers = "RAY_USE_TLS" in os.environ or _speaks_http2(head)
     except OSError as error:
         raise ConnectionError(f"cannot connect to {host}:{port} ({reason_of(error)})") from error
-    raise ConnectionError(f"what listens at {host}:{port} does not answer as Ray does")
+    if not (answers and _has_cluster(f"{host}:{port}")):
+        raise ConnectionError(f"what listens at {host}:{port} does not answer as Ray does")
 
 
 def _speaks_http2(head: socket.socket) -> bool:
@@ -111,6 +111,27 @@ def _speaks_http2(head: socket.socket) -> bool:
         head.sendall(_HELLO)
         return answer.read(9)[3:] == _SETTINGS
     return False
+
+
+def _has_cluster(address: str) -> bool:
+    """Whether a server of gRPC says which cluster it is the head of. Raises an error if it wants another token."""
+    answers: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            ray._raylet.GcsClient(address=address)  # noqa: SLF001 - as the command `ray` does
+        except RayError as error:
+            answers.append(error)
+        else:
+            answers.append(None)
+
+    asking = threading.Thread(target=ask, name="first question", daemon=True)  # some answers make it ask for ever
+    asking.start()
+    asking.join(_ANSWER)
+    for error in answers:
+        if isinstance(error, AuthenticationError):
+            raise error
+    return answers == [None]
 
 
 class _Keepers:

@@ -58,7 +58,7 @@ class RayEndpoint:
     `workers`: at most so many, or (least, most). The run begins with the first one that is up, and each joins when the
     cluster has room for it. If the cluster can never hold the least (otherwise 1), the run fails at once.
     `cpus`, `gpus`: what each worker reserves, as Ray counts them.
-    `address`: the cluster, as in `ray.init`: "auto" is the one that this machine belongs to.
+    `address`: the cluster's head, as HOST:6379; "auto" is that of the cluster that this machine belongs to.
     `name`: by default "ray:" and the model's name.
     """
 
@@ -77,6 +77,11 @@ class RayEndpoint:
                 pass
             case _:
                 raise ValueError(f"workers must be a number from 1, or (least, most), not {self.workers!r}")
+        if self.address.startswith("ray://"):
+            raise ValueError(
+                f"{self.address} is an address of Ray Client: give that of the cluster's head, as HOST:6379, "
+                "on a machine of the cluster"
+            )
         if not (self.cpus >= 0 and self.gpus >= 0 and self.cpus + self.gpus > 0):
             raise ValueError("a worker needs a part of the cluster: cpus or gpus must be above 0")
         for name in ("cpus", "gpus"):  # 1 and 1.0 have the same JSON form

@@ -73,6 +73,7 @@ STATE = ["true"]
         (lambda: RayEndpoint(Vllm("m"), cast("Any", (2,))), "workers must be a number from 1, or"),
         (lambda: RayEndpoint(Vllm("m"), cast("Any", "4")), "workers must be a number from 1, or"),
         (lambda: RayEndpoint(Vllm("m"), cpus=0.0), "cpus or gpus must be above 0"),
+        (lambda: RayEndpoint(Vllm("m"), address="ray://head:10001"), "give that of the cluster's head, as HOST:6379"),
     ],
 )
 def test_what_cannot_be_placed_is_refused_with_a_remedy(made: Any, why: str) -> None:
@@ -140,7 +141,11 @@ async def test_a_cluster_that_is_not_there_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_10.0\r\n", b""])
+HTTP2 = bytes(3) + b"\4" + bytes(5)  # a frame with settings
+NOT_FOUND = b"\0\0\1\1\5\0\0\0\1\x8d"  # a frame with the headers of the first answer: status 404
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_10.0\r\n", b"", HTTP2])
 async def test_a_port_where_another_server_listens_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, banner: bytes
 ) -> None:
@@ -151,8 +156,9 @@ async def test_a_port_where_another_server_listens_is_one_line(
         async with client:
             await client.send(banner)
             with suppress(anyio.BrokenResourceError, anyio.EndOfStream):  # it may leave before it has read all
-                while await client.receive():
-                    pass
+                while asked := await client.receive():
+                    if banner == HTTP2 and b"application/grpc" in asked:
+                        await client.send(NOT_FOUND)
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.2")
     address = f"127.0.0.2:{listener.extra(SocketAttribute.local_port)}"
