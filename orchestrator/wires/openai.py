@@ -120,10 +120,8 @@ def _conversation(said: Any) -> dict[str, Any]:
     if files.is_file(said) or isinstance(said, str):
         return {"messages": [{"role": "user", "content": said}]}
     match said:
-        case [*_]:
-            return {"messages": said}
-        case {"messages": [*_]}:
-            return dict(said)
+        case [*messages] | {"messages": [*messages]} if all(isinstance(message, dict) for message in messages):
+            return dict(said) if isinstance(said, dict) else {"messages": messages}
     raise RequestFailed(
         FailureKind.REJECTED, "a chat request is a text, a list of messages, or an object with `messages`"
     )

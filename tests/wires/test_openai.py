@@ -51,7 +51,9 @@ async def test_requests_are_packed_and_their_own_parameters_win(request_: object
     assert packed.content_type == "application/json"
 
 
-@pytest.mark.parametrize("request_", [5, None, {"inputs": "hello"}, {"messages": "hello"}])
+@pytest.mark.parametrize(
+    "request_", [5, None, {"inputs": "hello"}, {"messages": "hello"}, ["hello"], {"messages": [[]]}]
+)
 async def test_an_invalid_conversation_is_rejected(request_: object) -> None:
     with pytest.raises(RequestFailed, match="a chat request is") as raised:
         await WIRE.pack([orjson.dumps(request_)])
