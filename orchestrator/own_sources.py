@@ -6,12 +6,14 @@ import ast
 import hashlib
 import sys
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
+_PARSING = RLock()  # in CPython 3.11, two threads that parse at once can fail with SystemError
 
 
 def imported(files: Iterable[Path], folders: Sequence[Path]) -> set[Path]:
@@ -50,7 +52,8 @@ def is_installed(path: Path) -> bool:
 
 def _imports(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
     try:
-        tree = ast.parse(path.read_bytes())
+        with _PARSING:
+            tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):  # running the file reports the error better
         return
     for node in ast.walk(tree):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from orchestrator.own_sources import digest_of, imported
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def laid_out(folder: Path, **files: str) -> Path:
@@ -76,3 +77,31 @@ def test_the_digest_depends_on_the_content_and_not_the_location(folder: Path, tm
     assert digest_of([folder / "main.py"], [folder]) != before
     (folder / "main.py").write_text("import json, numpy")
     assert digest_of([folder / "main.py"], [folder]) == ""
+
+
+class _Cycle:
+    """Garbage whose end is Python code, so another thread may run in the middle of parsing."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+    def __del__(self) -> None:
+        sum(range(200))
+
+
+def test_several_threads_may_look_for_imports_at_once() -> None:
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+
+    def look(_: int) -> None:
+        for _again in range(6):
+            [_Cycle() for _ in range(50)]
+            imported([Path(ast.__file__)], [])
+
+    sys.setswitchinterval(1e-5)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(look, range(3)))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
