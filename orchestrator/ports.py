@@ -260,6 +260,20 @@ class DataPlane(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamsAnswers(Protocol):
+    """A data plane whose server can send answers in parts, so that a load test can see when the first one comes."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether its wire can ask for that."""
+        ...
+
+    async def ask_in_parts(self, requests: Sequence[bytes], first: Callable[[], None]) -> Sequence[object]:
+        """Ask once, as `DataPlane.ask`; `first` is called once the first of the model's words are there."""
+        ...
+
+
 class ControlPlane(Protocol):
     """Wakes an endpoint, reads its state, pauses it. Calls have a deadline, after which they raise `EndpointSilent`."""
 

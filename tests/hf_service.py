@@ -42,6 +42,29 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 T = TypeVar("T")
+CATALOG: list[dict[str, Any]] = [
+    {
+        "repoId": "org/chat",
+        "modelName": "chat",
+        "authorName": "org",
+        "license": "Apache 2.0",
+        "task": "text-generation",
+        "createdAt": "2026-10-01T08:00:00.000Z",
+        "recipes": [
+            {"publicId": "sizzling-biryani-1", "accelerator": "gpu", "engineType": "vllm", "ggufFile": None},
+            {"publicId": "artisanal-quinoa-2", "accelerator": "cpu", "engineType": "llamacpp", "ggufFile": "q4.gguf"},
+        ],
+    },
+    {
+        "repoId": "org/vectors",
+        "modelName": "vectors",
+        "authorName": "org",
+        "license": "MIT",
+        "task": "feature-extraction",
+        "createdAt": "2026-10-01T08:00:00.000Z",
+        "recipes": [{"publicId": "crispy-noodle-3", "accelerator": "gpu", "engineType": "tei", "revision": "abc"}],
+    },
+]
 POLL = 0.005
 MANAGE = "inference.endpoints.write"
 INFER = "inference.endpoints.infer.write"
@@ -276,6 +299,8 @@ class HfService:
             web.get(one + "/logs", self._logs),
             web.get(one + "/open-metrics", self._metrics),
             web.get("/v2/provider/{namespace}", self._prices),
+            web.get("/catalog/list", self._catalog),
+            web.post("/catalog/{kind:model|recipe}/{which:.+}/deploy", self._deploy),
             web.get("/api/whoami-v2", self._whoami),  # the API of the hub
             web.route("*", "/data/{namespace}/{name}{route:.*}", self._data),
         ]
@@ -373,6 +398,46 @@ class HfService:
         if old is not None and old.state != DELETED:
             raise Refused(409, f"Conflict: endpoint {spec['name']} already exists")
         return _json(self._add(spec, self._script, "pending").document())
+
+    async def _catalog(self, request: web.Request) -> web.Response:
+        wanted = request.query
+        found = [
+            model
+            for model in CATALOG
+            if wanted.get("search", "") in model["repoId"] and wanted.get("task", model["task"]) == model["task"]
+            if any(wanted.get("engine", one["engineType"]) == one["engineType"] for one in model["recipes"])
+        ]
+        return _json({"items": found[: int(wanted.get("limit", len(found)))]})
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        asked, which = await request.json(), request.match_info["which"]
+        recipes = [
+            (model, recipe)
+            for model in CATALOG
+            for recipe in model["recipes"]
+            if which == (model["repoId"] if request.match_info["kind"] == "model" else recipe["publicId"])
+            if asked.get("accelerator", recipe["accelerator"]) == recipe["accelerator"]
+            if asked.get("ggufFile", recipe.get("ggufFile")) == recipe.get("ggufFile")
+        ]
+        name = asked.get("config", {}).get("name", "random-name-abc")
+        if not recipes or asked["namespace"] != self.namespace:
+            raise Refused(*NOT_FOUND)
+        if (old := self._endpoints.get(name)) is not None and old.state != DELETED:
+            raise Refused(409, f"Conflict: endpoint {name} already exists")
+        (model, recipe), *_ = recipes
+        spec = {
+            "name": name,
+            "type": "authenticated",
+            "provider": {"vendor": "aws", "region": "us-east-1"},
+            "compute": {
+                "accelerator": recipe["accelerator"],
+                "instanceType": "nvidia-l4",
+                "instanceSize": "x1",
+                "scaling": {"minReplica": 1, "maxReplica": 2, "scaleToZeroTimeout": None},
+            },
+            "model": {"repository": model["repoId"], "task": model["task"], "image": {recipe["engineType"]: {}}},
+        }
+        return _json({"endpoint": self._add(spec, self._script, "pending").document()})
 
     async def _get(self, request: web.Request) -> web.Response:
         return _json(self._found(request).document())

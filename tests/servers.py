@@ -40,6 +40,7 @@ class Behaviour:
     token: str | None = None
     hold_after: int | None = None
     padding: int = 0
+    writing: float = 0.0  # seconds from the first part of a chat's answer until the last one
 
 
 @dataclass(slots=True)
@@ -148,6 +149,8 @@ class _Server:
         if (failure := await self._failure(request, [text])) is not None:
             return failure
         message = {"role": "assistant", "content": answer_to(text) + "x" * self.behaviour.padding}
+        if body.get("stream"):
+            return await self._in_parts(request, message["content"])
         return _json({
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -156,6 +159,22 @@ class _Server:
             "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
             "usage": {"prompt_tokens": len(text), "completion_tokens": len(text), "total_tokens": 2 * len(text)},
         })  # fmt: skip
+
+    async def _in_parts(self, request: web.Request, text: str) -> web.StreamResponse:
+        """Answer as OpenAI does: a role, the text in two parts, how it ends, and the tokens."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        deltas = [{"role": "assistant", "content": ""}, {"content": text[:1]}, {"content": text[1:]}, {}]
+        for delta in deltas:
+            how = None if delta else "stop"
+            choices = [{"index": 0, "delta": delta, "finish_reason": how}]
+            await response.write(b"data: %b\n\n" % orjson.dumps({"id": "chatcmpl-1", "choices": choices}))
+            if delta.get("content"):
+                await asyncio.sleep(self.behaviour.writing / 2)
+        usage = {"prompt_tokens": len(text), "completion_tokens": len(text), "total_tokens": 2 * len(text)}
+        await response.write(b"data: %b\n\n" % orjson.dumps({"id": "chatcmpl-1", "choices": [], "usage": usage}))
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     async def _failure(self, request: web.Request, texts: list[str]) -> web.Response | None:
         """Count the request, hold it if it is to be held, and return the answer unless it is the right one."""

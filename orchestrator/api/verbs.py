@@ -201,6 +201,7 @@ class Verbs:
         slo: Sequence[str] = (),
         max_cost: float | None = None,
         remember: bool = False,
+        stream: bool = False,
         token_env: str | None = None,
     ) -> LoadTest:
         """Load an endpoint for a while, and measure latency, throughput and cost. It is woken and paused as by a run.
@@ -216,6 +217,7 @@ class Verbs:
             slo: objectives such as "p95=2s", from arrival to answer.
             max_cost: end once it has cost so many dollars.
             remember: with `sweep`, let runs begin with the best number of requests in flight.
+            stream: ask for answers in parts, and measure the time until the first text.
             token_env: for a URL, the environment variable with the bearer token.
 
         """
@@ -233,7 +235,7 @@ class Verbs:
         except ValueError as error:
             raise UsageError(str(error)) from error
         name = _only_endpoint(endpoint) if isinstance(endpoint, Job) else endpoint
-        asked = Bench(name, load, seconds, None, token_env, job, objectives, max_cost, remember)
+        asked = Bench(name, load, seconds, None, token_env, job, objectives, max_cost, remember, stream)
         policy = Policy() if job is None else job.policy
         async with self._opened(create=True) as app:
             seen = Progress()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ChosenClient = Literal["auto", "aiohttp"]  # the setting `http_client`
+Watch: TypeAlias = "Callable[[bytes], None]"  # sees the parts of an answer as they come
 
 
 @dataclass(frozen=True, slots=True)

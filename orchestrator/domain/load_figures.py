@@ -87,7 +87,8 @@ class Client:
 class LoadFigures:
     """What happened under one load. Rates are of what was answered while requests were sent, for `seconds`.
 
-    `late`: from the planned arrival until sending, of an open loop. `goodput`: requests a second that met the
+    `late`: from the planned arrival until sending, of an open loop. `first_text`: from the planned arrival until the
+    first part of an answer; None unless answers are sent in parts. `goodput`: requests a second that met the
     objectives, of those answered; None without any. Otherwise as in `LoadTally`.
     """
 
@@ -106,6 +107,7 @@ class LoadFigures:
     from_arrival: Percentiles | None
     from_sending: Percentiles | None
     late: Percentiles | None
+    first_text: Percentiles | None
     requests_per_second: float
     items_per_second: float
     tokens_in_per_second: float | None
@@ -172,6 +174,7 @@ def figures_of(
         latency,
         Percentiles.of(tally.from_sending.merged(tally.waited_from_sending)),
         Percentiles.of(tally.late) if open_ else None,
+        Percentiles.of(tally.until_first_text),
         answered.requests / seconds,
         answered.items / seconds,
         rate(answered.tokens_in),

@@ -89,7 +89,8 @@ class LoadTally:
     """The requests of a load test, or of one step of it.
 
     `planned`: arrivals so far. `unsent`: those for which there was no place in flight until the end. `cut_off`:
-    requests without an answer when the load test ended. `from_arrival`, `from_sending`: seconds until an answer.
+    requests without an answer when the load test ended. `from_arrival`, `from_sending`: seconds until an answer;
+    `until_first_text`: from the arrival until the first part of an answer that is sent in parts.
     `waited_from_arrival`, `waited_from_sending`: seconds for which we waited for requests that got no answer: those
     that timed out, were cut off, or could not be sent. Other failures have no latency, nor have requests that were sent
     before this tally began, under another load.
@@ -108,6 +109,7 @@ class LoadTally:
     messages: dict[CauseKey, str] = field(default_factory=dict)  # of the first failure for each cause
     from_arrival: PercentileHistogram = field(default_factory=PercentileHistogram)
     from_sending: PercentileHistogram = field(default_factory=PercentileHistogram)
+    until_first_text: PercentileHistogram = field(default_factory=PercentileHistogram)
     waited_from_arrival: PercentileHistogram = field(default_factory=PercentileHistogram)
     waited_from_sending: PercentileHistogram = field(default_factory=PercentileHistogram)
     late: PercentileHistogram = field(default_factory=PercentileHistogram)  # from the planned arrival until sending

@@ -50,6 +50,8 @@ def figure_words(figures: LoadFigures) -> Words:
         words.append(("latency from sending", _percentiles(figures.from_sending, figures)))
     else:
         words.append(("latency", _percentiles(figures.from_sending, figures)))
+    if figures.first_text is not None:
+        words.append(("first text", _percentiles(figures.first_text, figures)))
     words.append(("throughput", _throughput(figures)))
     words.append(("in flight", f"{figures.mean_in_flight:.3g} on average, {figures.most_in_flight:,} at most"))
     if figures.statuses:

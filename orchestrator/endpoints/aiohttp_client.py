@@ -14,6 +14,7 @@ from orchestrator.wires.aiohttp_failures import from_exception
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from orchestrator.domain.http_client import Watch
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Body
 
@@ -37,13 +38,14 @@ class AiohttpClient:
         ) as session:
             yield cls(session)
 
-    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
+    async def send(self, url: str, body: Body, most: int, most_of_error: int, watch: Watch | None = None) -> Reply:
         """Send one request, as in `HttpClient.send`."""
         try:
             response = await self._session.request(
                 body.method, url, data=body.content or None, headers=body.headers, allow_redirects=False
             )
-            begun, whole = await beginning(response, most if response.status == 200 else most_of_error)
+            fine = response.status == 200
+            begun, whole = await beginning(response, most if fine else most_of_error, watch if fine else None)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise from_exception(url.partition("?")[0], error) from error  # a query may hold a secret
         return Reply(response.status, response.headers, begun, whole)

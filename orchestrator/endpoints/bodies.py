@@ -9,16 +9,21 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 if TYPE_CHECKING:
     import aiohttp
 
+    from orchestrator.domain.http_client import Watch
 
-async def beginning(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
+
+async def beginning(response: aiohttp.ClientResponse, most: int, watch: Watch | None = None) -> tuple[bytes, bool]:
     """Return the first `most` bytes of the decompressed body, and whether they are all of it.
 
-    The connection returns to the pool if the body was read to its end. Otherwise it is closed.
+    `watch` sees the parts as they come. The connection returns to the pool if the body was read to its end. Otherwise
+    it is closed.
     """
     content = bytearray()  # not a list of parts: a server may send a byte at a time
     try:
         async for part in response.content.iter_any():
             content += part
+            if watch is not None:
+                watch(part)
             if len(content) > most:
                 return bytes(content[:most]), False
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orchestrator.domain.errors import EndpointRefused, RequestFailed
+    from orchestrator.domain.http_client import Watch
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Body
 
@@ -71,7 +72,7 @@ class FastClient:
     async def __aexit__(self, *_: object) -> None:
         self._client = None  # the last reference: this closes its connections
 
-    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
+    async def send(self, url: str, body: Body, most: int, most_of_error: int, watch: Watch | None = None) -> Reply:
         """Send one request, as in `HttpClient.send`."""
         if self._client is None:
             raise RuntimeError("the client is closed")
@@ -85,6 +86,8 @@ class FastClient:
             content, most = bytearray(), most if response.status == 200 else most_of_error
             async for part in response.bytes_stream():
                 content += part
+                if watch is not None and response.status == 200:
+                    watch(bytes(part))
                 if len(content) > most:
                     break  # with its last reference gone, the answer's connection is closed
         except ry.ReqwestError as error:

@@ -7,18 +7,20 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.domain.errors import OrchestratorError, UsageError
+from orchestrator.domain.errors import EndpointFailed, OrchestratorError, UsageError
 from orchestrator.endpoints.hf_calls import Declined, HfCalls, as_object, as_stream, as_text
+from orchestrator.endpoints.hf_catalog import CatalogModel, catalog_url
 from orchestrator.endpoints.hf_hardware import price_in
 from orchestrator.endpoints.hf_spec import NAME, NAMESPACE, Description
 from orchestrator.endpoints.hf_token import HF_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 
     import aiohttp
 
     from orchestrator.endpoints.api_calls import ApiTimeouts
+    from orchestrator.endpoints.hf_catalog import Deployment
     from orchestrator.endpoints.hf_hardware import Hardware
 
 _CONFLICTS = 3  # times that a change is tried again because another one is still in progress
@@ -81,6 +83,22 @@ class Management:
         """Return vendors, regions and the hardware that they offer, with prices and quotas."""
         return await self.calls.call("GET", self._catalogue, as_object)
 
+    async def catalog(
+        self,
+        *,
+        accelerator: str | None = None,
+        engine: str | None = None,
+        license: str | None = None,  # noqa: A002 - the name that the API has for it
+        task: str | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[CatalogModel, ...]:
+        """Return the models of the Inference Catalog that have these properties."""
+        wanted = {"accelerator": accelerator, "engine": engine, "license": license, "task": task, "search": search}
+        params = {key: value for key, value in wanted.items() if value is not None}
+        params |= {} if limit is None else {"limit": str(limit)}
+        return await self.calls.call("GET", f"{catalog_url()}/list", _catalogued, params=params)
+
     async def price(self, hardware: Hardware) -> float | None:
         """Return dollars per hour for one replica. Asks once; None if that fails or the price is not listed."""
         try:
@@ -115,10 +133,27 @@ class Management:
         model = body.get("model", {})
         password = model.get("image", {}).get("custom", {}).get("credentials", {}).get("password")
         self.calls.hide(*model.get("secrets", {}).values(), *([password] if password else []))
+        return await self._new(body["name"], self.calls.call("POST", self._url(), self._described, body=body))
+
+    async def deploy(self, name: str, wanted: Deployment) -> Description:
+        """Create an endpoint from the Inference Catalog; as `create`."""
+        self._url(name)  # refuses what is not a name
+        body = wanted.body(self.namespace, name)
         try:
-            return await self.calls.call("POST", self._url(), self._described, body=body)
+            return await self._new(name, self.calls.call("POST", wanted.url, self._deployed, body=body))
         except Declined as declined:
-            created = await self.get(body["name"]) if declined.conflict and declined.tries > 1 else None
+            if declined.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise EndpointFailed(
+                f"the catalog has no {wanted} that can be deployed so ({declined.said}): "
+                "see `orchestrator endpoints catalog`"
+            ) from declined
+
+    async def _new(self, name: str, call: Awaitable[Description]) -> Description:
+        try:
+            return await call
+        except Declined as declined:
+            created = await self.get(name) if declined.conflict and declined.tries > 1 else None
             if created is None:
                 raise
             return created
@@ -157,6 +192,9 @@ class Management:
     async def _described(self, response: aiohttp.ClientResponse) -> Description:
         return self._read(await as_object(response))
 
+    async def _deployed(self, response: aiohttp.ClientResponse) -> Description:
+        return self._read((await as_object(response)).get("endpoint"))
+
     async def _listed(self, response: aiohttp.ClientResponse) -> tuple[tuple[Description, ...], str]:
         page = await as_object(response)
         items = page.get("items")
@@ -168,3 +206,10 @@ class Management:
         """Read an endpoint. Its message may repeat the container's output, which may contain our secrets."""
         described = Description.read(document)
         return replace(described, message=self.calls.secrets.hidden_in(described.message))
+
+
+async def _catalogued(response: aiohttp.ClientResponse) -> tuple[CatalogModel, ...]:
+    items = (await as_object(response)).get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ValueError("there is no list in it")
+    return tuple(map(CatalogModel.read, items))

@@ -284,12 +284,17 @@ def api_url_of(api_url: str | None) -> str:
     """Return the API's base URL: this one, else the one in the environment, else Hugging Face's own."""
     if api_url is not None:
         return _checked(api_url, "api_url")
-    return _checked(os.environ.get(API_URL_ENV) or API_URL, API_URL_ENV)
+    return base_url(API_URL_ENV, API_URL)
 
 
 def hub_url() -> str:
     """Return the Hub's base URL."""
-    return _checked(os.environ.get("HF_ENDPOINT") or _HUB_URL, "HF_ENDPOINT")
+    return base_url("HF_ENDPOINT", _HUB_URL)
+
+
+def base_url(variable: str, default: str) -> str:
+    """Return the URL in an environment variable, without a slash at its end, or the default. Raises `UsageError`."""
+    return _checked(os.environ.get(variable) or default, variable)
 
 
 def _checked(url: str, what: str) -> str:

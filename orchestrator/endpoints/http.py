@@ -38,12 +38,14 @@ from orchestrator.wires.huggingface import HuggingFaceWire, for_batches
 from orchestrator.wires.info import limits_from
 from orchestrator.wires.quota import used_up_for
 from orchestrator.wires.reask import asked, refusal_of
+from orchestrator.wires.streams import FirstText, Streams, in_parts, whole_answer
 from orchestrator.wires.wire import JSON_TYPE, AnswersElsewhere, Body
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from orchestrator.domain.charges import UsePrice
+    from orchestrator.domain.http_client import Watch
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.http_client import HttpClient
     from orchestrator.ports import Again
@@ -214,8 +216,32 @@ class HttpData:
 
         No failure contains a secret that was sent.
         """
+        return await self._asked(requests, self._post, again)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the wire can ask for answers in parts."""
+        return isinstance(self._wire, Streams)
+
+    async def ask_in_parts(self, requests: Sequence[bytes], first: Callable[[], None]) -> Sequence[object]:
+        """Return what `ask` does. `first` is called once the first of the model's words are there."""
+        if not isinstance(self._wire, Streams):
+            raise UsageError(f"{self._name}: the wire {type(self._wire).__name__} has no answers in parts")
+        form = self._wire.stream
+
+        async def post(body: Body) -> bytes:
+            text = FirstText(form, first)
+            content = whole_answer(form, await self._post(in_parts(form, body), text.watch))
+            text.ended()
+            return content
+
+        return await self._asked(requests, post, None)
+
+    async def _asked(
+        self, requests: Sequence[bytes], post: Callable[[Body], Awaitable[bytes]], again: Again | None
+    ) -> Sequence[object]:
         try:
-            entries = await asked(self._wire, requests, self._post, again)
+            entries = await asked(self._wire, requests, post, again)
         except (RequestFailed, EndpointLost, OrchestratorError) as failure:
             self._hide_secrets(failure)
             raise
@@ -248,11 +274,14 @@ class HttpData:
             return None
         return reply.content if reply.status == 200 and reply.whole else None
 
-    async def _post(self, body: Body) -> bytes:
-        """Return the body of a 200. Redirects are not followed, so that the token goes nowhere else."""
+    async def _post(self, body: Body, watch: Watch | None = None) -> bytes:
+        """Return the body of a 200, whose parts `watch` has seen.
+
+        Redirects are not followed, so that the token goes nowhere else.
+        """
         try:
             with self._deadlines:
-                reply = await self._client.send(self._url, body, self._most, self._most_of_error)
+                reply = await self._client.send(self._url, body, self._most, self._most_of_error, watch)
                 if self._queues is not None and reply.status == 200 and reply.whole:
                     url = str(self._queues.answer_url(URL(self._url), reply.content))
                     reply = await self._client.send(url, _GET, self._most, self._most_of_error)

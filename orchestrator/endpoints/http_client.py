@@ -22,7 +22,7 @@ from orchestrator.domain.http_client import ChosenClient, is_plain
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from orchestrator.domain.http_client import Reply
+    from orchestrator.domain.http_client import Reply, Watch
     from orchestrator.domain.policy import Policy
     from orchestrator.wires.wire import Body
 
@@ -35,11 +35,12 @@ _used_in: int | None = None  # the process in which the threads of `ry` run: a f
 class HttpClient(Protocol):
     """Sends requests with the headers and timeouts of one data plane. Follows no redirect and keeps no cookie."""
 
-    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
+    async def send(self, url: str, body: Body, most: int, most_of_error: int, watch: Watch | None = None) -> Reply:
         """Send one request once.
 
         At most `most` bytes of a 200 are read, and `most_of_error` of any other answer. If the answer is longer, its
-        connection is closed. Without an answer, raises `RequestFailed`, `EndpointLost`, `EndpointRefused` or `NoRoom`.
+        connection is closed. `watch` is called with each part of a 200 as it comes. Without an answer, raises
+        `RequestFailed`, `EndpointLost`, `EndpointRefused` or `NoRoom`.
         """
         ...
 

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,7 @@ from orchestrator.endpoints.processes import shown
 from orchestrator.endpoints.reach import says_ready, why_silent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from anyio.abc import Process
 
@@ -287,14 +288,26 @@ class ReplicaData:
         """Return the server's metrics, as the HTTP data plane does."""
         return await self._data.metrics()
 
+    @property
+    def streams(self) -> bool:
+        """The same as in the HTTP data plane."""
+        return self._data.streams
+
     async def ask(self, requests: Sequence[bytes], again: Again | None = None) -> Sequence[object]:
         """Send the requests, as in `DataPlane.ask`."""
+        return await self._asked(partial(self._data.ask, requests, again))
+
+    async def ask_in_parts(self, requests: Sequence[bytes], first: Callable[[], None]) -> Sequence[object]:
+        """Send the requests, as in `StreamsAnswers.ask_in_parts`."""
+        return await self._asked(partial(self._data.ask_in_parts, requests, first))
+
+    async def _asked(self, ask: Callable[[], Awaitable[Sequence[object]]]) -> Sequence[object]:
         if not self._replica.runs:
             raise await self._died(blames_items=False)
         had_others = self._asking > 0
         self._asking += 1
         try:
-            return await self._data.ask(requests, again)
+            return await ask()
         except EndpointLost as loss:  # no connection, or the server reports that it is not ready
             if await self._replica.ends_within(_LAST_MOMENTS):
                 raise await self._died(blames_items=had_others) from loss

@@ -23,7 +23,7 @@ from orchestrator.wires.wire import JSON_TYPE, Body
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from orchestrator.domain.http_client import Reply
+    from orchestrator.domain.http_client import Reply, Watch
     from orchestrator.domain.policy import Policy
     from orchestrator.endpoints.aws_access import AwsAccess
     from orchestrator.endpoints.http_client import HttpClient
@@ -91,8 +91,8 @@ class _SigningClient:
         self._client = client
         self._invocation = invocation
 
-    async def send(self, url: str, body: Body, most: int, most_of_error: int) -> Reply:
-        reply = await self._client.send(url, await self._invocation.signed(body), most, most_of_error)
+    async def send(self, url: str, body: Body, most: int, most_of_error: int, watch: Watch | None = None) -> Reply:
+        reply = await self._client.send(url, await self._invocation.signed(body), most, most_of_error, watch)
         if reply.status == HTTPStatus.OK:
             return reply
         said = self._invocation.access.hidden_in(reply.content.decode(errors="replace"))
@@ -100,7 +100,9 @@ class _SigningClient:
 
 
 class SageMakerData(HttpData):
-    """The data plane of an endpoint behind InvokeEndpoint, which has one route: no `/info` and no `/metrics`."""
+    """The data plane of an endpoint behind InvokeEndpoint, which has one route: no `/info`, `/metrics` or streams."""
+
+    streams = False
 
     async def metrics(self) -> None:
         """Return None: the container's metrics are not reachable."""

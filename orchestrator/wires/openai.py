@@ -18,6 +18,7 @@ from orchestrator.wires.answers import bad, decoded, noting, refused, usage_of, 
 from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.endings import check_no_call_is_due, joined_text, no_error, text_of, with_calls
 from orchestrator.wires.routes import joined
+from orchestrator.wires.streams import CHATS
 from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class OpenAIChatWire:
     reasks: int = 2
     _format: AnswerFormat = field(init=False, repr=False, compare=False)
     takes_lists = False
+    stream = CHATS
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

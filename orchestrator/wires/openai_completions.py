@@ -13,6 +13,7 @@ from orchestrator.wires.answers import bad, by_index, decoded, shown, usage_of, 
 from orchestrator.wires.batches import gathered, no_streams, one_answer, texts_or_tokens
 from orchestrator.wires.endings import text_of
 from orchestrator.wires.routes import joined
+from orchestrator.wires.streams import COMPLETIONS
 from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class OpenAICompletionsWire:
     model: str
     parameters: Mapping[str, object] = field(default_factory=dict)
     takes_lists = True
+    stream = COMPLETIONS
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

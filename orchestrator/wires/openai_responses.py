@@ -17,6 +17,7 @@ from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, w
 from orchestrator.wires.batches import no_streams, one_answer
 from orchestrator.wires.endings import check_no_call_is_due, joined_text, text_of, with_calls
 from orchestrator.wires.routes import joined
+from orchestrator.wires.streams import RESPONSES
 from orchestrator.wires.wire import Body
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class OpenAIResponsesWire:
     reasks: int = 2
     _format: AnswerFormat = field(init=False, repr=False, compare=False)
     takes_lists = False
+    stream = RESPONSES
 
     def __post_init__(self) -> None:
         no_streams(self.parameters)

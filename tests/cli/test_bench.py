@@ -53,6 +53,24 @@ def test_what_is_measured_is_what_the_server_has_recorded(
     assert found["mean_in_flight"] == pytest.approx(in_flight, rel=0.3)  # Little's law
 
 
+def test_answers_in_parts_show_when_the_first_text_comes(workplace: Workplace, server: InferenceServer) -> None:
+    server.behave(latency=0.05, writing=0.2)
+    workplace.write_rows(rows(range(10)))
+    chat = workplace.job(
+        prelude="from orchestrator.wires import OpenAIChatWire",
+        endpoint=f"HttpEndpoint({server.url!r}, wire=OpenAIChatWire('m'))",
+    )
+    arguments = (server.url, "--items", chat, "--stream", "--concurrency", "4", "--for", "1s")
+    found = figures(workplace, *arguments)
+    assert found["answered"] == found["sent"] > 0
+    assert found["tokens_out_per_second"] > 0
+    assert found["first_text"]["p50"] >= 0.05
+    assert found["from_sending"]["p50"] - found["first_text"]["p50"] >= 0.19  # percentiles are within half a percent
+    assert "first text" in bench(workplace, *arguments).out
+    refused = bench(workplace, server.url, "--items", workplace.job(), "--stream", code=2)
+    assert refused.line == "orchestrator: this endpoint, or its wire, has no answers in parts: leave out --stream"
+
+
 def test_a_sweep_finds_how_many_requests_a_server_can_work_on_and_remembers_it(workplace: Workplace) -> None:
     page = workplace.folder / "page.html"
     with load_server(median=0.05, spread=0.0, slots=8) as server:

@@ -45,7 +45,7 @@ class EndpointCli:
 
     def environment(self) -> dict[str, str]:
         api = {"HF_TOKEN": self.service.token, "ORCHESTRATOR_HF_API_URL": f"{self.service.url}/v2"}
-        return {"NO_COLOR": "1"} | api | self.env
+        return {"NO_COLOR": "1", "ORCHESTRATOR_HF_CATALOG_URL": f"{self.service.url}/catalog"} | api | self.env
 
     def run(self, *arguments: str, **env: str) -> Ended:
         ended = self.workplace.run("endpoints", *arguments, env=self.environment() | env)
@@ -680,6 +680,54 @@ def test_create_makes_a_private_endpoint_with_a_timer(cli: EndpointCli) -> None:
     assert ended.code == 1
     assert "endpoint new already exists" in ended.json["error"]
     assert len(cli.windows()) == 1
+
+
+def test_a_model_of_the_catalog_is_deployed_as_private_and_as_short_lived_as_a_created_one(cli: EndpointCli) -> None:
+    shown = cli.run("catalog", "--task", "text-generation").out.splitlines()
+    assert shown[1].split() == [
+        "org/chat",
+        "text-generation",
+        "Apache",
+        "2.0",
+        "sizzling-biryani-1",
+        "gpu",
+        "vllm",
+        "-",
+    ]
+    assert shown[2].split() == ["artisanal-quinoa-2", "cpu", "llamacpp", "q4.gguf"]
+    (model,) = cli.run("catalog", "--search", "vectors", "--json").json["models"]
+    ended = cli.run("deploy", "acme/new", "--recipe", model["recipes"][0]["id"], "--wait")
+    assert ended.code == 0, ended.err
+    assert f"endpoint acme/new is created: running, at {cli.service.url}/data/acme/new\n" in ended.out
+    assert "it costs $0.8 an hour while a replica is awake, and sleeps after 15 idle minutes\n" in ended.out
+    held = cli.workplace.query("SELECT h.job, w.price_per_hour FROM hold h JOIN awake_window w ON w.id = h.window_id")
+    assert held == [("(deploy)", 0.8)]
+    spec = cli.spec("new")
+    assert (spec["type"], spec["model"]["repository"]) == ("private", "org/vectors")
+    scaling = spec["compute"]["scaling"]
+    assert (scaling["minReplica"], scaling["maxReplica"], scaling["scaleToZeroTimeout"]) == (0, 2, 15)
+    again = cli.run("deploy", "acme/new", "--repository", "org/chat")
+    assert (again.code, "endpoint new already exists" in again.line) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ((), 2, "deploy either a repository or a recipe"),
+        (("--repository", "chat"), 2, "a repository is ORG/MODEL, not 'chat'"),
+        (("--recipe", "a/b"), 2, "'a/b' is not the id of a recipe"),
+        (("--recipe", "a", "--accelerator", "gpu"), 2, "a recipe has its own accelerator"),
+        (("--repository", "org/chat", "--scale-to-zero-timeout", "5"), 2, "--scale-to-zero-timeout must be 15 to 2880"),
+        (("--repository", "org/none"), 1, "the catalog has no org/none that can be deployed so"),
+    ],
+)
+def test_what_the_catalog_cannot_deploy_is_refused_and_leaves_nothing(
+    cli: EndpointCli, options: tuple[str, ...], code: int, says: str
+) -> None:
+    ended = cli.run("deploy", "acme/new", *options)
+    assert (ended.code, says in ended.line) == (code, True), ended.line
+    assert len(cli.service.calls("/catalog/")) == code % 2
+    assert cli.workplace.query("SELECT * FROM hold") == []
 
 
 @dataclass(frozen=True)

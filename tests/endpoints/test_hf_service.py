@@ -50,6 +50,7 @@ def api(service: HfService, monkeypatch: pytest.MonkeyPatch) -> Iterator[HfApi]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", service.url)
     monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", f"{service.url}/v2")
+    monkeypatch.setattr(constants, "INFERENCE_CATALOG_ENDPOINT", f"{service.url}/catalog")
     yield HfApi(token=service.token, endpoint=service.url)
     close_session()
 
@@ -138,6 +139,24 @@ class TestTheRealClient:
         assert service.endpoint("ours").states == [
             *woken, "updating", "running", "scaledToZero", *woken, "paused", "deleted",
         ]  # fmt: skip
+
+    @pytest.mark.filterwarnings("ignore:.*is experimental")
+    def test_lists_the_catalog_and_deploys_from_it(self, service: HfService, api: HfApi) -> None:
+        assert [model.repo_id for model in api.list_inference_catalog()] == ["org/chat", "org/vectors"]
+        (model,) = api.list_inference_catalog(task="text-generation", engine="vllm", search="chat", limit=3)
+        assert [(one.id, one.engine, one.gguf_file) for one in model.recipes] == [
+            ("sizzling-biryani-1", "vllm", None),
+            ("artisanal-quinoa-2", "llamacpp", "q4.gguf"),
+        ]
+        made = api.create_inference_endpoint_from_catalog("org/chat", name="one", gguf_file="q4.gguf", namespace=NS)
+        assert (made.name, made.repository, made.status) == ("one", "org/chat", "pending")
+        made = api.create_inference_endpoint_from_catalog(recipe_id="crispy-noodle-3", name="two", namespace=NS)
+        assert made.repository == "org/vectors"
+        for wrong in ({"repo_id": "org/none"}, {"repo_id": "org/chat", "accelerator": "neuron"}, {"recipe_id": "none"}):
+            with pytest.raises(HfHubHTTPError, match="404"):
+                api.create_inference_endpoint_from_catalog(**wrong, name="x", namespace=NS)
+        with pytest.raises(HfHubHTTPError, match="409"):
+            api.create_inference_endpoint_from_catalog("org/chat", name="one", namespace=NS)
 
     def test_sees_only_the_first_page_of_the_list(self, service: HfService, api: HfApi) -> None:
         for name in ("a", "b", "c"):

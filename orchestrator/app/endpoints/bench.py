@@ -25,6 +25,7 @@ from orchestrator.endpoints.http_client import described_client
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.bench.load_test import LoadRequest, run_load_test
 from orchestrator.engine.run.chained import chained
+from orchestrator.wires.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,8 @@ _SMALL = [f"Say in one short sentence what is remarkable about the number {numbe
 class Bench:
     """A load test as the user asks for it. `job`: whose source the requests come from; without one, small texts.
 
-    `token_env`: for a URL, the environment variable with the token.
+    `token_env`: for a URL, the environment variable with the token. `stream`: ask for answers in parts, to see when the
+    first one comes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Bench:
     objectives: Sequence[Objective] = ()
     max_cost: float | None = None
     remember: bool = False
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if self.remember and not isinstance(self.load, Sweep):
@@ -83,8 +86,12 @@ async def bench(
         asked.objectives,
         NO_LIMIT if asked.max_cost is None else Budget(max_cost=asked.max_cost),
         asked.remember,
+        asked.stream,
     )
     endpoint = await _endpoint(asked, settings, store)
+    wire = getattr(endpoint, "wire", None)
+    if asked.stream and wire is not None and not isinstance(wire, Streams):  # before anything is woken
+        raise UsageError(f"{asked.name}: {type(wire).__name__} has no answers in parts: leave out --stream")
     return await run_load_test(request, endpoint, store, progress, stop, safety, shown)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.endpoints import EndpointSpec, HuggingFaceEndpoint
+    from orchestrator.endpoints.hf_catalog import Deployment
     from orchestrator.endpoints.hf_spec import Description, EndpointChanges
     from orchestrator.store import Store
 
@@ -46,6 +47,32 @@ async def create(
                 await stack.enter_async_context(kept_by_hand(store, control, terms, Waking("create"), found))
             with _hidden(values):
                 description = await api.create(spec.body(name))
+    made = Made(f"{api.namespace}/{description.name}", description, price)
+    return await _answering(endpoint, made, say) if wait else made
+
+
+async def deploy(
+    endpoint: HuggingFaceEndpoint,
+    wanted: Deployment,
+    settings: EndpointChanges,
+    store: Store,
+    say: Callable[[str], None],
+    *,
+    wait: bool,
+) -> Made:
+    """Create an endpoint from the Inference Catalog, and change these settings of it. Otherwise as `create`."""
+    async with management(endpoint) as (api, name), endpoint.control() as control:
+        found = await control.state()
+        async with AsyncExitStack() as stack:
+            window = None
+            if found is EndpointState.GONE:  # otherwise the service refuses the request
+                keeping = kept_by_hand(store, control, control.terms, Waking("deploy"), found)
+                window = await stack.enter_async_context(keeping)
+            description = await api.deploy(name, wanted)
+            price = await api.price(description.hardware)  # nobody knew before on which hardware
+            if window is not None:
+                await store.windows.take_on(window, control.terms, price)
+            description = await api.update(name, settings.body(description.image))
     made = Made(f"{api.namespace}/{description.name}", description, price)
     return await _answering(endpoint, made, say) if wait else made
 

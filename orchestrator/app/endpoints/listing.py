@@ -20,6 +20,7 @@ from orchestrator.engine.tasks import task_group
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.endpoints.hf_catalog import CatalogModel
     from orchestrator.endpoints.hf_hardware import Offer
     from orchestrator.endpoints.hf_spec import Description
 
@@ -110,6 +111,12 @@ async def _prices(management: Management) -> Mapping[str, Any]:
         except OrchestratorError:
             pass
     return {}
+
+
+async def catalog_of(wanted: Mapping[str, str | None], limit: int | None) -> Sequence[CatalogModel]:
+    """Return the models of the Inference Catalog that have the wanted properties."""
+    async with Management.open("") as management:
+        return await management.catalog(**wanted, limit=limit)
 
 
 async def hardware_of(namespace: str | None, wanted: Mapping[str, str | None]) -> tuple[str, Sequence[Offer]]:

@@ -17,12 +17,14 @@ _COMMANDS = {
     "list.list_": "List the Hugging Face endpoints of a namespace, jobs that are one, and Spaces on paid hardware, "
     "with prices.",
     "hardware.hardware": "List the hardware for Hugging Face endpoints: vendors, regions, instances, prices, quota.",
+    "catalog.catalog": "List the models of Hugging Face's Inference Catalog, and the recipes tested for them.",
     "show.show": "Show an endpoint: its state, hardware, price, current users, and cost this month.",
     "check.check": "Send an endpoint one request, and report on every step. Wakes nothing without --wake.",
     "bench.bench": "Load an endpoint for a while, and measure latency, throughput and cost. It is woken and paused as "
     "by a run.",
     "create.create": "Create a Hugging Face endpoint. It starts at once, and costs money until it is paused or scaled "
     "to zero.",
+    "deploy.deploy": "Create a Hugging Face endpoint from the Inference Catalog. It starts at once, as with `create`.",
     "update.update": "Change the given settings of a Hugging Face endpoint. A running endpoint is restarted with them.",
     "resume.resume": "Wake an endpoint. It stays awake until you pause it, or until its scale-to-zero timer expires.",
     "wait.wait": "Wait until a starting endpoint answers. Wakes nothing: see `endpoints resume --wait`.",

@@ -59,6 +59,9 @@ MaxCost = Annotated[float | None, typer.Option(min=0.0, help="End once it has co
 Remember = Annotated[
     bool, typer.Option("--remember", help="With --sweep: let runs begin with the best number of requests in flight.")
 ]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Ask for answers in parts, and measure the time until the first text.")
+]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write a page with plots to this file.", metavar="PAGE.html")
 ]
@@ -76,6 +79,7 @@ def bench(
     slo: Slo = None,
     max_cost: MaxCost = None,
     remember: Remember = False,
+    stream: Stream = False,
     namespace: Namespace = None,
     token_env: TokenEnv = None,
     json: AsJson = False,
@@ -93,6 +97,7 @@ def bench(
             [_parsed(Objective.read, text, "--slo") for text in slo or ()],
             max_cost,
             remember,
+            stream,
         )
     found = with_app(context, partial(_bench, asked, output, json=json), json=json, missing=Missing.CREATE)
     code = _code(found)

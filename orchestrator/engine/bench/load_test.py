@@ -61,7 +61,8 @@ class LoadRequest:
     """What a load test offers an endpoint, for how many seconds, and what it may cost.
 
     `requests`: what is sent, again and again. `policy`: timeouts, size of requests, grace. `client`: the HTTP client,
-    in words. `remember`: let later runs begin with the concurrency that a sweep finds.
+    in words. `remember`: let later runs begin with the concurrency that a sweep finds. `stream`: ask for answers in
+    parts.
     """
 
     load: Load
@@ -72,6 +73,7 @@ class LoadRequest:
     objectives: Sequence[Objective] = ()
     budget: Budget = NO_LIMIT
     remember: bool = False
+    stream: bool = False
 
 
 @dataclass(slots=True)
@@ -236,7 +238,8 @@ class _Measurement:
         self._shown = shown
         policy = asked.policy
         size = 1 if policy.batch_size == "auto" else self._model.limits.items
-        self._sender = Sender(models, asked.requests, size, policy.breaker, price, asked.budget.max_cost)
+        most, stream = asked.budget.max_cost, asked.stream
+        self._sender = Sender(models, asked.requests, size, policy.breaker, price, most, stream=stream)
         self._price = price
         self._samples: list[EngineSample] = []
         self._room: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from orchestrator.domain.errors import (
     OrchestratorError,
     OutOfCredit,
     RequestFailed,
+    UsageError,
     described,
 )
 from orchestrator.domain.load_tally import LoadCourse, LoadTally, Sent
 from orchestrator.domain.phrases import money
+from orchestrator.ports import StreamsAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.domain.charges import UsePrice
     from orchestrator.ports import DataPlane
@@ -50,8 +53,18 @@ class Sender:
         breaker: int,
         price: UsePrice | None = None,
         most: float | None = None,
+        *,
+        stream: bool = False,
     ) -> None:
+        """`stream`: ask for answers in parts, and count how long the first one takes.
+
+        Raises `UsageError` if there are none.
+        """
         self._models = models
+        self._streams = [model for model in models if isinstance(model, StreamsAnswers) and model.streams]
+        if stream and len(self._streams) < len(models):
+            raise UsageError("this endpoint, or its wire, has no answers in parts: leave out --stream")
+        self._stream = stream
         self._requests = cycle(requests)
         self.size = size  # items of a request
         self._breaker = breaker
@@ -86,7 +99,7 @@ class Sender:
         for number in range(1, _TRIES + 1):
             begun = time.monotonic()
             try:
-                (answer,) = await self._models[0].ask(request)
+                (answer,) = await self._asked_at(0, request, lambda: None)
                 if isinstance(answer, RequestFailed):
                     raise answer
             except (RequestFailed, EndpointLost, NoRoom) as failure:
@@ -130,7 +143,7 @@ class Sender:
 
     async def _asked(self, number: int, batch: list[bytes], sent: Sent) -> float:
         try:
-            answers = await self._models[number].ask(batch)
+            answers = await self._asked_at(number, batch, partial(self._first_text, sent))
             self._charge(answers)
         except RequestFailed as failure:
             self._failed(sent, failure.kind, failure.status, str(failure))
@@ -150,6 +163,15 @@ class Sender:
         else:
             self._answered(sent, answers)
         return 0.0
+
+    async def _asked_at(self, number: int, batch: Sequence[bytes], first: Callable[[], None]) -> Sequence[object]:
+        if self._stream:
+            return await self._streams[number].ask_in_parts(batch, first)
+        return await self._models[number].ask(batch)
+
+    def _first_text(self, sent: Sent) -> None:
+        if sent.at >= self.tally.begun:
+            self.tally.until_first_text.add(time.monotonic() - sent.planned)
 
     def _answered(self, sent: Sent, answers: Sequence[object]) -> None:
         """Count an answer; a request of which no item was answered has failed."""
