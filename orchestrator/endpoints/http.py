@@ -228,9 +228,9 @@ class HttpData:
         if not isinstance(self._wire, Streams):
             raise UsageError(f"{self._name}: the wire {type(self._wire).__name__} has no answers in parts")
         form = self._wire.stream
+        text = FirstText(form, first)  # of the first answer, if the wire asks again
 
         async def post(body: Body) -> bytes:
-            text = FirstText(form, first)
             content = whole_answer(form, await self._post(in_parts(form, body), text.watch))
             text.ended()
             return content

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.ahead import Ahead, ahead
 from orchestrator.domain.ask_totals import by_endpoint
+from orchestrator.domain.run import RunState
 from orchestrator.engine.awake.reaper import reap
 from orchestrator.engine.report import traffic_in
 
@@ -56,10 +57,13 @@ class RunStatus:
 
 
 def state_word(run: Run) -> str:
-    """Return the run's state: "held" if the user holds it, "running" if a process executes it."""
+    """Return the run's state: "held" if the user holds it, "running" if a process executes it.
+
+    A cancelled run is that at once, although its process still has to stop.
+    """
     if run.held and not run.state.ended:
         return "held"
-    return "running" if run.holder is not None else run.state
+    return "running" if run.holder is not None and run.state is not RunState.CANCELLED else run.state
 
 
 async def status_of(name: str | None, store: Store) -> RunStatus:

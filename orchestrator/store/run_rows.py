@@ -32,7 +32,7 @@ NEWEST = f"{RUN} ORDER BY r.id DESC LIMIT 1"
 PAGE = f"""{RUN}
 WHERE r.id < :before AND (:job IS NULL OR r.job_id = (SELECT id FROM job WHERE name = :job)) AND (:state IS NULL OR
     iif(r.held AND r.state NOT IN ('finished', 'cancelled', 'superseded'), 'held',
-        iif(r.holder IS NOT NULL, 'running', r.state)) = :state)
+        iif(r.holder IS NOT NULL AND r.state <> 'cancelled', 'running', r.state)) = :state)
 ORDER BY r.id DESC LIMIT :limit
 """
 # Few, however many runs there are.

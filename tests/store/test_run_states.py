@@ -14,6 +14,7 @@ from orchestrator.domain.queue import Claim
 from orchestrator.domain.run import Plan, RunState, Spec
 from orchestrator.domain.schedule import Cron
 from orchestrator.domain.timetable import Declared
+from orchestrator.engine.status import state_word
 from orchestrator.store import Store
 from orchestrator.store.sqlite import DRIVER
 from tests.ledgers import forgive
@@ -145,6 +146,18 @@ async def test_only_listed_transitions_happen_and_a_run_has_an_end_exactly_when_
             assert finished_at == ENDED  # its end time is unchanged
         else:
             assert (finished_at is not None) == after.ended
+
+
+@pytest.mark.parametrize("held", [0, 1])
+async def test_runs_are_found_by_the_word_that_people_read(ledger: Store, held: int) -> None:
+    for state in RunState:
+        await run_in(ledger, state, f"job-{state}")
+    await change(ledger, "UPDATE run SET held = :held", held=held)
+    words = {run.id: state_word(run) for run in await ledger.runs.newest(10)}
+    for word in set(words.values()):
+        found = {run.id for run in await ledger.runs.newest(10, state=word)}
+        assert found == {number for number, said in words.items() if said == word}
+    assert "cancelled" in words.values()  # although its process has not left it yet
 
 
 def test_cancelled_and_superseded_runs_stay_so_and_only_a_retry_reopens_a_finished_one() -> None:
