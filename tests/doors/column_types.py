@@ -165,4 +165,36 @@ PYARROW: dict[str, tuple[pa.Array, list[object]]] = {
     "uuid": (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(A_UUID).bytes], pa.binary(16))), [A_UUID]),
     "json": (pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a":[1]}'])), [{"a": [1]}]),
     "null": (pa.array([None], pa.null()), [None]),
+    "list_view": (pa.array([[1, None]], pa.list_view(pa.int64())), [[1, None]]),
+    "large_list_view": (pa.array([[1, None]], pa.large_list_view(pa.int64())), [[1, None]]),
+    "large_binary": (pa.array([b"\xaa"], pa.large_binary()), ["qg=="]),
+    "decimal64": (pa.array([Decimal("1.50")], pa.decimal64(5, 2)), ["1.50"]),
+    "bool8": (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1], pa.int8())), [True]),
+    "fixed_shape_tensor": (
+        pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.int64(), (2, 2)), pa.array([[1, 2, 3, 4]], pa.list_(pa.int64(), 4))
+        ),
+        [[1, 2, 3, 4]],
+    ),
 }
+
+# What differs between a table in memory and the file that the library writes of it, or cannot be written or read at all
+PANDAS_FILES: dict[str, Callable[[], object]] = {
+    "Sparse": lambda: pd.Series([1, 0], dtype="Sparse[int]"),
+    "complex": lambda: pd.Series([1j]),
+    "period": lambda: pd.Series([pd.Period("1970-03", "M")]),
+}
+POLARS_FILES: dict[str, Callable[[], pl.Series]] = {
+    "int128": lambda: pl.Series([2**100], dtype=pl.Int128),
+    "uint128": lambda: pl.Series([2**100], dtype=pl.UInt128),
+    "object": lambda: pl.Series([object()], dtype=pl.Object),
+}
+PYARROW_FILES: dict[str, pa.Array] = {
+    "month_day_nano_interval": pa.array([pa.MonthDayNano([1, 2, 3])]),
+    "run_end_encoded": pa.RunEndEncodedArray.from_arrays([2], [1]),
+    "dense_union": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])]),
+}
+DUCKDB_FILES = (
+    *("1::HUGEINT", "1::UHUGEINT", "TIMETZ '01:02:03+02'", "'0101'::BIT", "1::BIGNUM"),
+    *("union_value(n := 2)::UNION(m INTEGER, n INTEGER)", "1::VARIANT", "{'a': [1]}::VARIANT"),
+)

@@ -5,12 +5,13 @@ The tables of the page are generated: `python -m tests.doors.test_data_types` pr
 
 from __future__ import annotations
 
+import base64
 import math
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import datasets
 import duckdb
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.request import Renderer
 from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.run.drafts import DraftMaker
@@ -29,28 +31,46 @@ from orchestrator.sinks import sink_for
 from orchestrator.sources import CsvSource, ParquetSource
 from orchestrator.testing.sinks import deliver
 from orchestrator.testing.sources import read
-from tests.doors.column_types import BERLIN, DATASETS, DUCKDB, PANDAS, POLARS, PYARROW
+from tests.doors.column_types import (
+    BERLIN,
+    DATASETS,
+    DUCKDB,
+    DUCKDB_FILES,
+    PANDAS,
+    PANDAS_FILES,
+    POLARS,
+    POLARS_FILES,
+    PYARROW,
+    PYARROW_FILES,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     Write = Callable[[Path], object]
 
 FILES = {"JSON Lines": "out.jsonl", "CSV": "out.csv", "Parquet": "out.parquet"}
 PAGE = Path(__file__).parents[2] / "docs" / "data_types.md"
+REFUSED = "refused: "
 HEADER = "| type | in its Parquet file | the row has | in a text | in CSV | in our Parquet |\n|---|---|---|---|---|---|"
 
 
+SPARK = orjson.loads(Path(__file__).with_name("spark_types.json").read_bytes())
+
+
 def pandas_file(kind: str) -> Write:
-    return lambda path: pd.DataFrame({"x": PANDAS[kind][0]()}).to_parquet(path)
+    make = PANDAS_FILES[kind] if kind in PANDAS_FILES else PANDAS[kind][0]
+    return lambda path: pd.DataFrame({"x": make()}).to_parquet(path)
 
 
 def polars_file(kind: str) -> Write:
-    return lambda path: pl.DataFrame({"x": POLARS[kind][0]()}).write_parquet(path)
+    make = POLARS_FILES[kind] if kind in POLARS_FILES else POLARS[kind][0]
+    return lambda path: pl.DataFrame({"x": make()}).write_parquet(path)
 
 
 def pyarrow_file(kind: str) -> Write:
-    return lambda path: pq.write_table(pa.table({"x": PYARROW[kind][0]}), path)
+    column = PYARROW_FILES[kind] if kind in PYARROW_FILES else PYARROW[kind][0]
+    return lambda path: pq.write_table(pa.table({"x": column}), path)
 
 
 def duckdb_file(kind: str) -> Write:
@@ -68,12 +88,28 @@ def datasets_file(kind: str) -> Write:
     return lambda path: datasets.Dataset.from_dict({"x": given}, features).to_parquet(path)
 
 
-LIBRARIES: Mapping[str, tuple[Mapping[str, Any], Callable[[str], Write]]] = {
-    "pandas": (PANDAS, pandas_file),
-    "polars": (POLARS, polars_file),
-    "pyarrow": (PYARROW, pyarrow_file),
-    "DuckDB": (DUCKDB, duckdb_file),
+class UnwrittenBySpark(ValueError):
+    """Its text is Spark's name for the error."""
+
+
+def spark_file(kind: str) -> Write:
+    """Spark is not installed: its files were kept by `python tests/doors/spark_types.py`."""
+
+    def write(path: Path) -> None:
+        if (kept := SPARK["files"][kind]).startswith(REFUSED):
+            raise UnwrittenBySpark(kept.partition("[")[2].partition("]")[0])
+        path.write_bytes(base64.b64decode(kept))
+
+    return write
+
+
+LIBRARIES: Mapping[str, tuple[Iterable[str], Callable[[str], Write]]] = {
+    "pandas": ((*PANDAS, *PANDAS_FILES), pandas_file),
+    "polars": ((*POLARS, *POLARS_FILES), polars_file),
+    "pyarrow": ((*PYARROW, *PYARROW_FILES), pyarrow_file),
+    "DuckDB": ((*DUCKDB, *DUCKDB_FILES), duckdb_file),
     "datasets": (DATASETS, datasets_file),
+    "Spark": (SPARK["files"], spark_file),
 }
 
 
@@ -133,8 +169,15 @@ def plain(value: object) -> object:
 
 def row_of(kind: str, write: Write, folder: Path) -> tuple[str, dict[tuple[str, str], str]]:
     """Return a type's line of the page, and what tools read back otherwise, by tool and format."""
-    write(folder / "in.parquet")
-    rows = read(ParquetSource(folder / "in.parquet"))
+    try:
+        write(folder / "in.parquet")
+    except Exception as error:  # noqa: BLE001 - each library has its own
+        name = str(error) if isinstance(error, UnwrittenBySpark) else type(error).__name__
+        return f"| {in_cell(kind)} | its library does not write it: `{name}` | | | | |", {}
+    try:
+        rows = read(ParquetSource(folder / "in.parquet"))
+    except UsageError as error:
+        return f"| {in_cell(kind)} | refused: {str(error).partition('in.parquet ')[2]} | | | | |", {}
     job = Job("types", ParquetSource(folder / "in.parquet"), HttpEndpoint("http://localhost"), keep=["x"])
     make = DraftMaker(job, {})
     kept = [orjson.loads(make(row).kept or "{}")["x"] for row in rows]
@@ -153,7 +196,7 @@ def row_of(kind: str, write: Write, folder: Path) -> tuple[str, dict[tuple[str, 
             try:
                 found = [plain(one) for one in back(tool, folder / FILES[form])]
             except Exception as error:  # noqa: BLE001 - each tool has its own
-                odd[tool, form] = f"refused: {type(error).__name__}"
+                odd[tool, form] = f"{REFUSED}{type(error).__name__}"
             else:
                 if found != kept:
                     odd[tool, form] = orjson.dumps(found[place]).decode()
@@ -162,7 +205,8 @@ def row_of(kind: str, write: Write, folder: Path) -> tuple[str, dict[tuple[str, 
 
 def section(library: str, folder: Path) -> str:
     kinds, writer = LIBRARIES[library]
-    lines = [f"## {library} {version(library.lower())}", "", HEADER]
+    release = SPARK["version"] if library == "Spark" else version(library.lower())
+    lines = [f"## {library} {release}", "", HEADER]
     exceptions: list[str] = []
     for number, kind in enumerate(kinds):
         place = folder / f"{library}-{number}"
