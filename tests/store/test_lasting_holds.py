@@ -129,6 +129,15 @@ async def test_a_window_found_asleep_is_closed_unless_a_process_uses_it(store: S
     }
 
 
+async def test_a_process_that_woke_an_endpoint_by_hand_and_lives_on_does_not_use_it(store: Store) -> None:
+    window = await store.windows.enter(BY_HAND, await process(store), None, "(resume)", LastingHold("ada"))
+    assert window is not None
+    assert await store.windows.owe(window, BY_HAND, PAUSED)
+    assert [kept.window_id for kept in await store.lasting_holds.unattended(time.time() + 1)] == [window]
+    await store.lasting_holds.lapse("acme/e", PAUSED, "paused")
+    assert await store.lasting_holds.of("acme/e") is None
+
+
 async def test_a_debt_is_not_closed_when_the_endpoint_is_found_asleep(store: Store) -> None:
     await woken(store, time.time() - 1)
     await store.lasting_holds.lapse("acme/e", PAUSED, "paused")

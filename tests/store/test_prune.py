@@ -220,6 +220,23 @@ async def test_a_run_that_is_queued_held_or_required_is_kept(store: Store) -> No
     assert gone not in await runs_of(store)
 
 
+@pytest.mark.parametrize("taken", ["holder = 1", "due_at = 1", "finished_at = 1e12"])
+async def test_a_run_that_continues_just_after_pruning_has_found_it_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    run, found = await ran(store, 500, "a"), prune._Pruning._found
+
+    async def found_before(self: prune._Pruning, which: str, values: dict[str, object]) -> list[Any]:
+        rows = await found(self, which, values)
+        await change(store, f"UPDATE run SET {taken} WHERE id = :run", run=run)
+        return rows
+
+    monkeypatch.setattr(prune._Pruning, "_found", found_before)
+    assert await prune.prune(store, NOW) == (0, 0)
+    assert await runs_of(store) == [run]
+    assert await column(store, "SELECT state FROM run") == ["finished"]
+
+
 async def of_batch(store: Store, days_ago: float, *, job: str | None = None, ended: bool = True) -> int:
     """Create a run of a batch that ended so long ago; return its number."""
     batch = await store.batches.add(NewBatch("ann", "/v1/embeddings", "file-x"), reader=None)

@@ -196,6 +196,26 @@ async def test_an_answer_that_arrives_while_its_twin_is_leased_counts_its_tokens
     assert await store.views.tokens(taken.id) == Tokens(3, 5)
 
 
+async def test_an_item_that_was_asked_twice_is_settled_once_and_its_chunk_stays_open(store: Store) -> None:
+    me = await store.runs.register(host="h", pid=1, pid_started=0.0, lease=60)
+    taken = await store.runs.take(Spec("job", "f", "s"), me)
+    plan = await store.snapshots.ingest(
+        taken.id, taken.job_id, 0, [[NewItem(name, name, '"text"', None) for name in "ab"]]
+    )
+    await store.runs.ingested(taken.id, total=2, plan=plan, input_sha256="s")
+    queue = LeasedItems(RunContext(store, taken.id, me, None, Policy(), Progress(), Stop()))
+    (leased,) = await queue._leases.more(1)
+    await queue._take_in([leased])
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.commits.keep_committing)
+        for answer in ('"ONE"', '"TWO"'):
+            await queue.settle([Settlement(leased.items[0], Completed(answer, None, 3, 5), 0.1)])
+        group.cancel_scope.cancel()
+    assert (queue.work.progress.completed, bool(queue._leases)) == (1, True)
+    await store.items.release(me)
+    assert [item.id for part in await store.items.lease(taken.id, me, 1) for item in part.items] == ["b"]
+
+
 async def test_answers_are_shared_after_a_stop(store: Store, tmp_path: Path) -> None:
     texts = [f"text {number % 600}" for number in range(1200)]
     first, stop = Scripted(slow_after=300), Stop()
