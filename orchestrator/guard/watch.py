@@ -2,9 +2,9 @@
 
 The process PARENT starts it as `python watch.py PARENT LEDGER COMMAND...`, with a pipe as its standard input. If the
 guard reads DISMISSED, all is well and it exits. If it reads ACT, if the pipe ends without a message, or if the parent
-dies, it runs COMMAND until that succeeds. A line of JSON on the pipe is the latest debt; COMMAND receives it in case
-the ledger is gone. Until COMMAND has succeeded, and after the guard has given up, LEDGER.guard-PID holds that debt and
-the error of the latest try.
+dies or is stopped (Ctrl-Z) for a minute, it runs COMMAND until that succeeds. A line of JSON on the pipe is the latest
+debt; COMMAND receives it in case the ledger is gone. Until COMMAND has succeeded, and after the guard has given up,
+LEDGER.guard-PID holds that debt and the error of the latest try.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TRIES = 5000  # for about a week: the ledger may be locked, or its disk full, for a long time
 FIRST_WAIT = 5.0  # seconds before the first repetition, a little more before every other
 LONGEST_WAIT = 120.0
+STOPPED_FOR = 60.0  # seconds: longer than other processes take a silent one for alive
+LOOK = 5.0
 DISMISSED, ACT = b"well\n", b"act\n"
 
 
@@ -70,13 +72,28 @@ def _written(trace: str, debt: str) -> "Iterator[int]":
 
 
 def _heard(parent: int) -> bytes:
-    """Return everything the orchestrator sent until its last message or its death."""
-    said = b""
-    while readable(parent, [0]) and (more := os.read(0, 4096)):
-        said += more
+    """Return everything the orchestrator sent until its last message or its death, or until it was stopped for long."""
+    said, last_seen_running = b"", time.monotonic()
+    while (ready := readable(parent, [0], time.monotonic() + LOOK)) is not None:
+        if not _is_stopped(parent):
+            last_seen_running = time.monotonic()
+        elif time.monotonic() - last_seen_running > STOPPED_FOR:
+            break
+        if ready and not (more := os.read(0, 4096)):
+            break
+        said += more if ready else b""
         if said.endswith((DISMISSED, ACT)):
             break
     return said
+
+
+def _is_stopped(process: int) -> bool:
+    """Whether a process is stopped by a signal, as by Ctrl-Z; False where that is not known."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
 
 
 if __name__ == "__main__":

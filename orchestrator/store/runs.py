@@ -86,7 +86,10 @@ class Runs:
         values = {"process": process_id, "run": run_id, "rate": rate, "why": why}
         async with self._database.write() as connection:
             if (await connection.execute(alive, values | {"until": time.time() + lease})).rowcount == 0:
-                raise Fenced("this process was silent for too long and another one has taken over its work")
+                raise Fenced(
+                    "this process was silent for too long and another one has taken over its work; "
+                    "run the same command again to continue"
+                )
             await connection.execute(noted, values)
 
     async def controls(self, run_id: int) -> tuple[RunState, bool, int | None]:
