@@ -174,6 +174,31 @@ def test_a_spark_folder_is_read_without_its_marker_files(tmp_path: Path) -> None
     assert read(ParquetSource(tmp_path / "out.parquet", id="id")) == [{"year": 2024} | row for row in ROWS]
 
 
+def test_csv_with_the_defaults_of_spark_is_read(tmp_path: Path) -> None:
+    """The lines are what univocity-parsers 2.9.1 writes for these texts, with the settings that Spark 4 gives it."""
+    written = {
+        'he said "hi", ok': r'"he said \"hi\", ok"',
+        "C:\\dir": r"C:\dir",
+        'C:\\dir, "x"': r'"C:\\dir, \"x\""',
+        "ends in \\": "ends in \\",
+        "ends, in \\": r'"ends, in \\"',
+        'q\\"q': r'"q\\\"q"',
+        'two\nlines "q" \\n': '"two\nlines \\"q\\" \\\\n"',
+        "": '""',
+        '"': r'"\""',
+        "\\\\": r"\\",
+        '\\"': r'"\\\""',
+        "tab\t\\t,": '"tab\t\\\\t,"',
+    }
+    folder = tmp_path / "out.csv"
+    folder.mkdir()
+    lines = [f"{number},{line}\n" for number, line in enumerate(written.values())]
+    for name in ("part-00000-1f0e6a52-c000.csv", "part-00001-1f0e6a52-c000.csv"):
+        (folder / name).write_text("".join(["id,text\n", *lines]), encoding="utf-8")
+    found = [row["text"] for row in read(CsvSource(folder, escape="\\"))]
+    assert found == [*written] * 2
+
+
 PARTED: list[dict[str, Any]] = [
     {"text": "a", "n": 1, "word": "x/y é", "day": "2024-01-02"},
     {"text": "b", "n": 12, "word": "=", "day": "2024-01-03"},
