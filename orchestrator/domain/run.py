@@ -91,7 +91,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens used for the answers of a run, including reused answers; None if no server reported any."""
+    """The tokens used for the answers of a run, including reused answers; None if no server reported any.
+
+    If rollouts of the run have asked something, those of these asks, whatever becomes of their items.
+    """
 
     tokens_in: int | None = None
     tokens_out: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -106,9 +106,22 @@ class Reuse:
     async def asked_alike(self, job: str, identity: Mapping[str, object]) -> dict[int, str]:
         """Other jobs that have asked with this identity; only these can have answers to the same requests."""
         wanted = orjson.loads(orjson.dumps(identity))
+        return {number: name for number, name, stored in await self._identities(job) if stored == wanted}
+
+    async def asking_alike(self, job: str, identity: Mapping[str, Any]) -> dict[int, str]:
+        """Other jobs with another rollout that asks an endpoint as this one does: only these can have the same asks."""
+        wanted = orjson.loads(orjson.dumps(identity))
+        routes = list(wanted["routes"].values())
+        return {
+            number: name
+            for number, name, stored in await self._identities(job)
+            if stored != wanted and any(route in routes for route in stored.get("routes", {}).values())
+        }
+
+    async def _identities(self, job: str) -> list[tuple[int, str, dict[str, Any]]]:
         async with self._database.read() as connection:
             rows = (await connection.execute(_IDENTITIES, {"job": job})).all()
-        return {number: name for number, name, stored in rows if orjson.loads(stored) == wanted}
+        return [(number, name, orjson.loads(stored)) for number, name, stored in rows]
 
     async def answered(self, job_id: int | None, rows: Sequence[NewItem], others: Sequence[int]) -> dict[int, int]:
         """For each of the other jobs, how many of these rows it has answered and this job has not."""

@@ -64,6 +64,9 @@ SELECT run_id, sum(completed), sum(discarded), sum(iif(state = 'leased', hi - lo
 FROM chunk WHERE run_id IN (SELECT value FROM json_each(:runs)) GROUP BY run_id
 """
 _TOKENS = f"SELECT {total('tokens_in')}, {total('tokens_out')} FROM chunk WHERE run_id = :run"
+_TOKENS_OF_ASKS = """
+SELECT nullif(sum(tokens_in), 0), nullif(sum(tokens_out), 0) FROM ask_total WHERE run_id = :run HAVING count(*) > 0
+"""
 _TRIED = f"""
 SELECT count(DISTINCT a.item_key) FROM attempt a
 JOIN member m ON m.item_key = a.item_key AND m.run_id = :run AND m.id >> {POSITION_BITS} = :run
@@ -194,9 +197,10 @@ class Views:
         return Waiting(items, now + wait, after_failure(kind, status)) if items else None
 
     async def tokens(self, run_id: int) -> Tokens:
-        """How many tokens the run's answers took: a sum over chunks, not over items."""
+        """How many tokens the run's answers took: a sum over chunks, not over items; of rollouts, what they asked."""
         async with self._database.read() as connection:
-            return Tokens(*(await connection.execute(_TOKENS, {"run": run_id})).one())
+            asked = (await connection.execute(_TOKENS_OF_ASKS, {"run": run_id})).one_or_none()
+            return Tokens(*(asked or (await connection.execute(_TOKENS, {"run": run_id})).one()))
 
     async def noted(self, run_id: int) -> dict[str, int]:
         """How many of the run's answers have each note."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.ask_totals import AskTotal
+from orchestrator.domain.run import Tokens
 from tests.asks import Asked, write_asks, write_totals
 from tests.failed_runs import run_with_failures
 
@@ -54,3 +55,4 @@ async def test_totals_of_several_runs_are_read_at_once_with_functions_last(store
         runs[1]: [AskTotal("judge", "", 1, 0, 9, 0, 0, 2.5)],
     }
     assert await store.transcripts.totals([]) == {}
+    assert [await store.views.tokens(run) for run in runs] == [Tokens(3, 4), Tokens()]

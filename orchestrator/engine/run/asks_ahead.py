@@ -59,3 +59,26 @@ class AsksAhead:
         found = await self._replay(row.item_id, (row.request or "").encode(), known)
         self.answered += found.answered
         self.missing += found.missing
+
+
+class AskedElsewhere:
+    """Finds out, by the first rows, which of some other jobs have answered asks that the rollouts of a new job make."""
+
+    def __init__(self, job: Job, identity: Mapping[str, object], jobs: Mapping[int, str], store: Store) -> None:
+        self._by_job = {name: AsksAhead(job, identity, None, [number], store) for number, name in jobs.items()}
+        self._looked = False
+
+    async def look(self, rows: Sequence[NewItem]) -> None:
+        """Look at the first of these rows, the first time."""
+        for asks in () if self._looked else self._by_job.values():
+            await asks.look(rows[:_TOGETHER])
+        self._looked = True
+
+    @property
+    def hints(self) -> list[str]:
+        """The options that take these answers over."""
+        return [
+            f"job {name} has answers to asks of these rows: `--reuse {name}`"
+            for name, asks in self._by_job.items()
+            if asks.answered
+        ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from orchestrator.engine.progress import Progress
-from orchestrator.engine.run.asks_ahead import AsksAhead
+from orchestrator.engine.run.asks_ahead import AskedElsewhere, AsksAhead
 from orchestrator.engine.run.chained import chain_hints, chained
 from orchestrator.engine.run.choices import choice_hints, choosing_as_before
 from orchestrator.engine.run.estimate import estimate_for
@@ -73,14 +73,17 @@ async def forecast(request: RunRequest, store: Store) -> Forecast:
     alike = await store.reuse.asked_alike(job.name, identity)
     jobs = {number: name for number, name in alike.items() if number not in others}
     job_id = await store.runs.job_id(job.name)
+    unnamed = job.rollout is not None and job_id is None and not others
+    asking = await store.reuse.asking_alike(job.name, identity) if unnamed else {}
     parse = await to_thread.run_sync(fingerprint_of, job.parse)
     parses_again = job_id is not None and await store.runs.parse_of(job_id) != parse
-    elsewhere = Elsewhere(store, job_id, jobs)
+    elsewhere, asked = Elsewhere(store, job_id, jobs), AskedElsewhere(job, identity, asking, store)
     snapshot = Snapshot(job, identity, request.limit, reuse=others)
     seen = job_id is not None or others
     ahead = AsksAhead(job, identity, job_id, others, store) if job.rollout is not None and seen else None
-    found = await count_rows(snapshot, store, Progress(), _look([elsewhere.look] if jobs else [], ahead))
-    hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints]
+    looks = [one.look for one, needed in ((elsewhere, jobs), (asked, asking)) if needed]
+    found = await count_rows(snapshot, store, Progress(), _look(looks, ahead))
+    hints = [*chain_hints(job), *choice_hints(job), *elsewhere.hints, *asked.hints]
     estimate = await estimate_for(snapshot.load, job, identity, job_id, store)
     return Forecast(found, elsewhere.answered_by, parses_again, estimate, hints, _asks(job, ahead, found))
 

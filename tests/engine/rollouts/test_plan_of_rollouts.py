@@ -66,6 +66,11 @@ async def test_a_renamed_and_edited_rollout_takes_over_the_asks_of_its_old_name(
     assert await asks_of(same, store) == AsksToMake(0, 3)
     assert await asks_of(same, store, reuse=("rollouts",)) == AsksToMake(0, 1)  # whole items are taken over as well
     edited = rollout_job(["a", "b", "bad"], judged, endpoint, tmp_path, name="edited")
+    hint = "job rollouts has answers to asks of these rows: `--reuse rollouts`"
+    assert (await forecast(RunRequest(edited), store)).hints == [hint]
+    assert (await forecast(RunRequest(edited, reuse=("rollouts",)), store)).hints == []
+    other = rollout_job(["other", "texts", "bad"], judged, endpoint, tmp_path, name="other")
+    assert (await forecast(RunRequest(other), store)).hints == []
     assert await asks_of(edited, store, reuse=("rollouts",)) == AsksToMake(2, 7)
     before = len(endpoint.asked)
     await run_job(RunRequest(edited, reuse=("rollouts",)), store, Progress(), Stop(), UNGUARDED)
