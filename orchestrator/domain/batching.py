@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -39,6 +39,7 @@ class ReadyItems:
         self._key, self._backwards = _KEYS[order]
         self._sorted = order == "length"
         self._items: list[Item] = []
+        self._ranks: list[int | bytes] = []  # the keys of the items, unless they are sorted backwards
         self._samples = 0
 
     def __len__(self) -> int:
@@ -47,10 +48,14 @@ class ReadyItems:
     def add(self, items: Sequence[Item]) -> None:
         """Sort the items in."""
         if len(items) == 1 and not self._backwards:
-            insort(self._items, items[0], key=self._key)
+            rank = self._key(items[0])
+            at = bisect_right(self._ranks, rank)  # type: ignore[type-var]  # all have the same type
+            self._ranks.insert(at, rank)
+            self._items.insert(at, items[0])
         elif items:
             self._items += items
             self._items.sort(key=self._key, reverse=self._backwards)
+            self._ranks = [] if self._backwards else list(map(self._key, self._items))
 
     def take(self, limits: Limits, *, sample: bool = False) -> list[Item]:
         """Remove and return the next batch: adjacent items within the limits, at least one. Empty if none is ready.
@@ -61,6 +66,7 @@ class ReadyItems:
         if not items:
             return []
         if limits.items == 1:
+            del self._ranks[-1:]
             return [items.pop()]
         end = len(items)
         if sample:
@@ -69,7 +75,7 @@ class ReadyItems:
         start = end - self._fitting(end, limits)
         batch = items[start:end]
         batch.reverse()
-        del items[start:end]
+        del items[start:end], self._ranks[start:end]
         return batch
 
     def _fitting(self, end: int, limits: Limits) -> int:

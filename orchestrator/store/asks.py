@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import closing
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import orjson
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.store.items import Settlement
 
 _ROWS = 200  # in one INSERT
+_LATEST = 10_000  # of all asks, among which those of a job are looked for that others may share
 _NAME = "job_id, item_id, hash, nth, number, endpoint, step, request"
 _OUTCOME = "outcome, answer, tokens_in, tokens_out, notes, attempts, seconds, at, failures"
 _COUNT = """
@@ -44,7 +46,22 @@ FROM json_each(:items) v CROSS JOIN ask a ON a.job_id = :job AND a.item_id = v.v
 _ANSWERED = """
 SELECT request FROM ask WHERE job_id = :job AND endpoint = :endpoint AND outcome = 'completed' LIMIT :most
 """
+# A job's latest asks are at the end of the table, where looking costs little however long it is.
+_LATELY = f"""
+SELECT endpoint, hash, nth, request, answer, notes FROM ask
+WHERE key > (SELECT max(key) FROM ask) - {_LATEST} AND job_id = :job AND outcome = 'completed' ORDER BY key DESC
+"""
 Known = dict[tuple[bytes, int], RecordedAsk]
+
+
+class LateAsk(NamedTuple):
+    """An answered ask of some item, as `OpenAsk` describes it."""
+
+    endpoint: str | None
+    hash: bytes
+    nth: int
+    request: bytes
+    answer: Completed
 
 
 class Asks:
@@ -62,6 +79,25 @@ class Asks:
             for item, hashed, nth, *row in connection.driver.execute(_OF_ITEMS, values):
                 found[item][hashed, nth] = _recorded(row)
             return found
+
+        return await self._database.read_in_one_trip(read)
+
+    async def lately(self, job_id: int, most: int) -> list[LateAsk]:
+        """Return what a job asked lately and was answered, the latest last.
+
+        `most`: about how many bytes of requests and answers.
+        """
+
+        def read(connection: BlockingConnection) -> list[LateAsk]:
+            found, left = list[LateAsk](), most
+            with closing(connection.driver.execute(_LATELY, {"job": job_id})) as rows:
+                for endpoint, hashed, nth, request, answer, notes in rows:
+                    left -= len(request) + len(answer)
+                    if left < 0:
+                        break
+                    answered = Completed(answer, notes=_notes(notes))
+                    found.append(LateAsk(endpoint, hashed, nth, request.encode(), answered))
+            return found[::-1]
 
         return await self._database.read_in_one_trip(read)
 
@@ -92,7 +128,11 @@ class Asks:
 def _recorded(row: Sequence[Any]) -> RecordedAsk:
     outcome, answer, attempts, tokens_in, tokens_out, notes, failures = row
     failed = () if failures is None else tuple(map(_failed, orjson.loads(failures)))
-    return RecordedAsk(outcome, answer, attempts, tokens_in, tokens_out, frozenset((notes or "").split()), failed)
+    return RecordedAsk(outcome, answer, attempts, tokens_in, tokens_out, _notes(notes), failed)
+
+
+def _notes(words: str | None) -> frozenset[str]:
+    return frozenset((words or "").split())
 
 
 def _failed(row: Sequence[Any]) -> FailedAsk:

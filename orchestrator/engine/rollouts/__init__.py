@@ -12,6 +12,6 @@ route's endpoints are paused at once if nothing more will be asked of them (`stu
 for longer than waking them takes. The next ask wakes them again.
 
 `replay.py` runs functions with the ledger alone, for `plan`; `blocking.py` names one that holds the event loop;
-`leaving.py` leaves one behind that cannot be cancelled; `where.py` finds the line of the user's code that failed;
+`functions.py` leaves one behind that cannot be cancelled; `where.py` finds the line of the user's code that failed;
 `conversation.py` keeps a chat and calls tools.
 """

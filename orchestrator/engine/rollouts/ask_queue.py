@@ -109,6 +109,7 @@ class AskQueue(WorkQueue):
         self._recent: OrderedDict[Shared, Completed] = OrderedDict()
         self._recent_size = 0
         self._given: list[Settlement] = []  # answers that are known already
+        self._times_asks = False  # whether an ask has had a deadline of its own
         self._idle_since: float | None = time.monotonic()
         self.awake = RunningTime()  # runs while one of its endpoints is awake
 
@@ -161,11 +162,9 @@ class AskQueue(WorkQueue):
     def gives_up(self, items: Iterable[Item]) -> bool:
         """Whether a request for these items may have to be cut short: at a deadline, or by a rival."""
         policy = self.work.policy
-        return (
-            policy.hedge
-            or policy.item_timeout is not None
-            or any(isinstance(one, OpenAsk) and one.timed for one in items)
-        )
+        if policy.hedge or policy.item_timeout is not None:
+            return True
+        return self._times_asks and any(isinstance(one, OpenAsk) and one.timed for one in items)
 
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
@@ -202,6 +201,7 @@ class AskQueue(WorkQueue):
         """Add an ask, which waits for the answer to an equal one if there is one."""
         self._asks[ask.key] = ask
         self._idle_since = None
+        self._times_asks |= ask.timed
         if not self._demands:
             self._rollouts.note_waking()
         if self.ended:  # no rollout may be left that asks the other routes
@@ -255,7 +255,7 @@ class AskQueue(WorkQueue):
         """Whether an ask that somebody awaits waits to be asked alone."""
         while self._alone and not self._is_open(self._alone[0]):
             self._alone.popleft()
-        return super().has_suspects
+        return bool(self._alone)
 
     def _ask_for_more(self) -> None:
         self._rollouts.ask_for_more()
@@ -338,7 +338,7 @@ class AskQueue(WorkQueue):
             if isinstance(ask, OpenAsk) and ask.shares is not None:
                 key = ask.shares, ask.nth
                 if isinstance(outcome, Completed):
-                    self._remember(key, outcome)
+                    self.remember(key, outcome)
                 for twin in self._equal.pop(key) if ask in self._equal.get(key, ()) else ():
                     if twin is not ask:
                         self._settling.add(twin.key)
@@ -346,7 +346,7 @@ class AskQueue(WorkQueue):
                         settled.append(Settlement(twin, shared(outcome), 0.0))
         return settled
 
-    def _remember(self, key: Shared, outcome: Completed) -> None:
+    def remember(self, key: Shared, outcome: Completed) -> None:
         """Keep an answer for equal asks to come, and forget the oldest ones beyond a limit."""
         if key not in self._recent:
             self._recent[key] = outcome

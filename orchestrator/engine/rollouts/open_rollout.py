@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import time
 from typing import TYPE_CHECKING, Any
-
-import anyio
 
 from orchestrator import exact_json
 from orchestrator.domain.asks import OpenAsk, RecordedAsk
@@ -18,35 +17,43 @@ from orchestrator.domain.request import drawn_by_chance
 from orchestrator.engine.asking.request_json import SORTED, as_stored, request_json
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
     from orchestrator.domain.item import Item
     from orchestrator.job import Job
-    from orchestrator.store.asks import Known
+    from orchestrator.store.asks import Known, LateAsk
 
+_REFUSED = 1000  # asks of a rollout that is over, for each of which its function is cancelled once more
 _CALL = b"call\0"  # begins what identifies a call of the user's own function
 
 
 class OpenRollout:
-    """A rollout from the call of its function until that has returned.
+    """A rollout from the call of its function until that has returned, or was `left` behind.
 
-    `asks`: those that are not settled, by key. `spoiled`: why the item is discarded whatever the function returns.
+    `asks`: those that are not settled, by key. `over`: its function was cancelled, and whatever that makes of it does
+    not count. `spoiled`: why the item is then discarded; if None, it is not settled. `task`: what the function runs in.
     """
+
+    task: asyncio.Task[None]
 
     def __init__(self, item: Item, known: Known, max_asks: int) -> None:
         self.item = item
+        self.begun = time.monotonic()
         self._max_asks = max_asks
         self.asks: dict[int, OpenAsk] = {}
         self.number = 0  # of the latest ask, counted from 1
         self.ended = False
+        self.over = False
+        self.left = False
         self.spoiled: RequestFailed | None = None
-        self.scope = anyio.CancelScope()
         self.sent = False  # whether one of its requests has been sent
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.notes: frozenset[str] = frozenset()
         self._known = known
         self._times: dict[bytes, int] = {}
+        self._refused = 0
 
     def next_ask(self, hashed: bytes) -> tuple[int, RecordedAsk | None]:
         """Count an ask; return how many equal ones came before it, and what the ledger has of it."""
@@ -57,19 +64,25 @@ class OpenRollout:
 
     def may_ask(self) -> bool:
         """Return whether it may ask once more. Otherwise its function is cancelled, since it may catch any failure."""
-        if self.ended:
+        if self.ended and not self.left:
             raise RuntimeError("the rollout has returned, so it cannot ask any more")
-        if self.spoiled is not None:
-            return False
-        if self.number < self._max_asks:
-            return True
-        self.end_early(RequestFailed(FailureKind.ROLLOUT, f"it asks more than policy.max_asks={self._max_asks} times"))
-        return False
+        if not self.over and self.number >= self._max_asks:
+            why = f"it asks more than policy.max_asks={self._max_asks} times"
+            self.end_early(RequestFailed(FailureKind.ROLLOUT, why))
+        elif self.over and self._refused < _REFUSED:  # it has caught that, and may do so again and again
+            self._refused += 1
+            self.cancel()
+        return not self.over
+
+    def cancel(self) -> None:
+        """Cancel its function."""
+        self.over = True
+        self.task.cancel()
 
     def end_early(self, why: RequestFailed) -> None:
         """Discard the item for this reason, and cancel its function."""
         self.spoiled = why
-        self.scope.cancel()
+        self.cancel()
 
     def count(self, answer: Completed | RecordedAsk) -> None:
         """Count the tokens and notes of an answer."""
@@ -113,10 +126,24 @@ class AskMaker:
         ask = self._made(rollout, digest, stored)
         if isinstance(ask, RecordedAsk):
             return ask
-        ask.endpoint, ask.step = name, step
-        if self._shares[name] and not drawn_by_chance(request):
-            ask.shares = digest if sent is hashed or sent == hashed else _hash_of(name, sent)
+        ask.endpoint, ask.step, ask.shares = name, step, self._shared(name, request, sent, hashed, digest)
         return ask
+
+    def recalled(self, late: LateAsk) -> bytes | None:
+        """Return the hash under which an earlier ask shares its answer; None if it does not, or cannot be told."""
+        name = late.endpoint
+        if name is None or not self._shares.get(name) or b'"$file"' in late.request:
+            return None
+        request = exact_json.loads(late.request)
+        _, sent, hashed = request_json(request)
+        shape = self._shapes[name].copy()
+        shape.update(hashed)
+        return self._shared(name, request, sent, hashed, late.hash) if shape.digest() == late.hash else None
+
+    def _shared(self, name: str, request: object, sent: bytes, hashed: bytes, digest: bytes) -> bytes | None:
+        if not self._shares[name] or drawn_by_chance(request):
+            return None
+        return digest if sent is hashed or sent == hashed else _hash_of(name, sent)
 
     def call(
         self,

@@ -12,6 +12,7 @@ from orchestrator import exact_json
 from orchestrator.domain.asks import RecordedAsk
 from orchestrator.domain.item import Item, Lease
 from orchestrator.engine.rollouts.asking import Asking
+from orchestrator.engine.rollouts.functions import Functions
 from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
 from orchestrator.engine.rollouts.pending import Pending
 
@@ -48,24 +49,23 @@ class Replay:
         """Run the rollout of one item until it has returned, failed, or cannot go on."""
         answers = _Recorded(self._maker)
         rollout = OpenRollout(Item(0, item_id, request, 1, _NO_LEASE), known, self._max_asks)
+        functions = Functions(lambda _: None)
 
         async def run() -> None:
             try:
-                with rollout.scope:
-                    await self._function(row_of(request), Asking(answers, rollout))
+                await self._function(row_of(request), Asking(answers, rollout))
             except KeyboardInterrupt:
                 raise
-            except BaseException:  # noqa: BLE001 - the run will say so; what is cancelled below ends here as well
-                await anyio.lowlevel.checkpoint_if_cancelled()
+            except BaseException:  # noqa: BLE001, S110 - the run will say so; what is cancelled below ends here as well
+                pass
             answers.ended.set()
 
-        async with anyio.create_task_group() as functions:
-            functions.start_soon(run)
+        async with functions.ended():
+            functions.begin(rollout, run())
             with anyio.move_on_after(_LONGEST):
                 await answers.ended.wait()
             for _ in range(_TURNS if answers.missing else 0):
                 await anyio.lowlevel.checkpoint()
-            functions.cancel_scope.cancel()
         return Replayed(answers.answered, answers.missing)
 
 

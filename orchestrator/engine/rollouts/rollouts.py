@@ -28,7 +28,7 @@ from orchestrator.engine.rollouts.ask_queue import AskQueue
 from orchestrator.engine.rollouts.asking import Asking
 from orchestrator.engine.rollouts.blocking import named_if_blocking
 from orchestrator.engine.rollouts.deadlines import Deadlines, RunningTime
-from orchestrator.engine.rollouts.leaving import Leavable
+from orchestrator.engine.rollouts.functions import Functions
 from orchestrator.engine.rollouts.open_rollout import AskMaker, OpenRollout, row_of
 from orchestrator.engine.rollouts.pending import Pending
 from orchestrator.engine.rollouts.where import failure_of
@@ -37,8 +37,6 @@ from orchestrator.store.items import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from anyio.abc import TaskGroup
 
     from orchestrator.domain.attempt import Outcome
     from orchestrator.domain.item import Item
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 _FIRST = 64  # rollouts that are open before an endpoint is awake
 _FOR_EACH = 8  # rollouts that may be open for each request that may be in flight
 _ENDING = 2000  # rollouts that have returned and may wait for their commit
+_RECALLED = 16_000_000  # bytes of earlier requests and answers that rollouts may share
 _TOGETHER = 64  # items whose earlier asks are read at a time
 
 
@@ -59,19 +58,20 @@ async def open_rollouts(
 ) -> AsyncIterator[Rollouts]:
     """Run rollouts and commit their outcomes while the block lasts; then cancel those that are open."""
     rollouts = Rollouts(work, job, job_id, identity, in_flight)
+    await rollouts.recall()
     async with task_group() as helpers, named_if_blocking(rollouts.function):
         helpers.start_soon(rollouts.commits.keep_committing)
         helpers.start_soon(rollouts.commits.commit_the_rest)
         try:
-            async with task_group() as functions:
-                rollouts.scope = functions.cancel_scope
-                functions.start_soon(rollouts.keep_open, functions)
-                functions.start_soon(rollouts.deadlines.keep)
-                functions.start_soon(rollouts.report_idle)
+            async with rollouts.functions.ended(), task_group() as keepers:
+                keepers.start_soon(rollouts.keep_prepared)
+                keepers.start_soon(rollouts.functions.keep)
+                keepers.start_soon(rollouts.deadlines.keep)
+                keepers.start_soon(rollouts.report_idle)
                 for queue in rollouts.queues:
-                    functions.start_soon(queue.keep_ready)
+                    keepers.start_soon(queue.keep_ready)
                 yield rollouts
-                functions.cancel_scope.cancel()
+                keepers.cancel_scope.cancel()
         finally:
             rollouts.commits.closed.set()
         helpers.cancel_scope.cancel()
@@ -98,13 +98,13 @@ class Rollouts:
         self._awaited: dict[int, tuple[OpenRollout, Pending]] = {}  # by the keys of asks
         self._open = 0  # rollouts whose function has not returned
         self._running = 0  # of these, those that wait for no ask
-        self._functions: set[OpenRollout] = set()  # those whose function was called and has not returned
+        self._beginning = 0  # of these, those whose function was not called yet
+        self.functions = Functions(self._leave)
         self._asked = 0
         self._ending = 0  # rollouts whose function has returned, and whose outcome is not on disk
         self._settled = 0
         self._most_open = _FIRST
-        self._more = anyio.Event()  # set when more rollouts may be opened
-        self.scope = anyio.CancelScope()  # of all functions
+        self._more = anyio.Event()  # set when more items may be prepared
         self.deadlines = Deadlines(self._matters, self._time_is_over)
         self._nothing_is_woken = RunningTime()  # runs while no ask waits for an endpoint that is not awake
         self._nothing_is_woken.run(runs=True)
@@ -160,36 +160,46 @@ class Rollouts:
 
     def ask_for_more(self) -> None:
         """Open more rollouts, if there is room."""
-        if not self._more.is_set() and self._can_open and self._room > 0:
+        if self._prepared and self._can_open:
+            for _ in range(min(self._room, len(self._prepared))):
+                item, known = self._prepared.popleft()
+                rollout = OpenRollout(item, known, self.work.policy.max_asks)
+                self._open += 1
+                self._running += 1
+                self._beginning += 1
+                self.functions.begin(rollout, self._run(rollout))
+        if not self._more.is_set() and self._may_prepare:
             self._more.set()
 
     @property
     def _room(self) -> int:
         """How many rollouts to open now."""
-        wanted = max(queue.shortage for queue in self._queues.values())
-        if not self.commits.most:
-            wanted = _FIRST - self._open
-        return min(wanted, self._most_open - self._open, _ENDING - self._ending)
+        wanted = max([queue.shortage for queue in self._queues.values()]) if self.commits.most else _FIRST - self._open
+        return min(wanted - self._beginning, self._most_open - self._open, _ENDING - self._ending)
 
-    async def keep_open(self, functions: TaskGroup) -> None:
-        """Keep enough rollouts open."""
+    @property
+    def _may_prepare(self) -> bool:
+        return len(self._prepared) < _TOGETHER and (bool(self._leased) or not self._leases.exhausted)
+
+    async def recall(self) -> None:
+        """Remember the latest answers of earlier processes, shifts and runs, which equal asks share."""
+        for late in await self.work.store.asks.lately(self.job_id, _RECALLED):
+            if (hashed := self._maker.recalled(late)) is not None:
+                self._queues[late.endpoint or ""].remember((hashed, late.nth), late.answer)
+
+    async def keep_prepared(self) -> None:
+        """Keep items at hand, with their earlier asks, so that their rollouts can be opened at once."""
         while not self.work.stop.requested:
             self._more = anyio.Event()
-            if self._can_open and (room := self._room) > 0:
+            if self._may_prepare:
                 await self._prepare()
-                for _ in range(min(room, len(self._prepared))):
-                    self._open += 1
-                    self._running += 1
-                    functions.start_soon(self._run, *self._prepared.popleft())
-                await anyio.lowlevel.checkpoint()  # so that they ask
+                self.ask_for_more()
                 continue
             with self.work.stop.while_running():
                 await self._more.wait()
 
     async def _prepare(self) -> None:
         """Lease items, and read what the ledger has of their asks."""
-        if self._prepared:
-            return
         if not self._leased:
             for part in await self._leases.more(1):
                 self._leased += part.items
@@ -199,43 +209,39 @@ class Rollouts:
         known = await self.work.store.asks.of(self.job_id, [item.id for item in some]) if some else {}
         self._prepared += [(item, known.get(item.id, {})) for item in some]
 
-    async def _run(self, item: Item, known: Known) -> None:
-        rollout, begun = OpenRollout(item, known, self.work.policy.max_asks), time.monotonic()
-        self._functions.add(rollout)
+    async def _run(self, rollout: OpenRollout) -> None:
+        """Run the function of a rollout, and settle its item by what it returns or raises."""
+        self._beginning -= 1
         try:
-            outcome = await self._outcome(rollout)
-        finally:
-            self._end(rollout)
-        self._ending += 1
-        self.commits.hand_in(Settlement(item, outcome, time.monotonic() - begun))
-
-    async def _outcome(self, rollout: OpenRollout) -> Outcome:
-        """Return how the item is settled. Whatever a function makes of being cancelled does not count."""
-        value = ""
-        try:
-            with rollout.scope:
-                value = _in_json("the rollout", await Leavable(self._returned(rollout), rollout, self.scope))
+            returned = await self.function(row_of(rollout.item.request), Asking(self, rollout))
+            outcome: Outcome = rollout.output(_in_json("the rollout", returned))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also exit(), and the cancellation of something of its own
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            return Discarded(rollout.spoiled or failure_of(error))
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        return rollout.output(value) if rollout.spoiled is None else Discarded(rollout.spoiled)
+            outcome = Discarded(failure_of(error))
+        if not rollout.left:
+            self._end(rollout, outcome)
 
-    async def _returned(self, rollout: OpenRollout) -> object:
-        return await self.function(row_of(rollout.item.request), Asking(self, rollout))
+    def _leave(self, rollout: OpenRollout) -> None:
+        """End a rollout whose function goes on although it was cancelled."""
+        rollout.left = True
+        self._end(rollout, None)
 
-    def _end(self, rollout: OpenRollout) -> None:
+    def _end(self, rollout: OpenRollout, outcome: Outcome | None) -> None:
+        """Forget a rollout, and settle its item, unless the function was cancelled because the run ends."""
         self._open -= 1
         self._running -= not rollout.asks
         rollout.ended = True
-        self._functions.remove(rollout)
         for ask in rollout.asks.values():
             del self._awaited[ask.key]
         for queue in {self._queue_of(ask) for ask in rollout.asks.values()}:
             queue.abandon([ask for ask in rollout.asks.values() if self._queue_of(ask) is queue])
         self.ask_for_more()
+        if rollout.over:
+            outcome = None if rollout.spoiled is None else Discarded(rollout.spoiled)
+        if outcome is not None:
+            self._ending += 1
+            self.commits.hand_in(Settlement(rollout.item, outcome, time.monotonic() - rollout.begun))
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -331,8 +337,8 @@ class Rollouts:
         try:
             while True:
                 found = RolloutsIdle(0)
-                if not self._awaited and self._functions and self._asked == asked:
-                    found = RolloutsIdle(len(self._functions), min(one.item.id for one in self._functions))
+                if not self._awaited and self.functions and self._asked == asked:
+                    found = RolloutsIdle(len(self.functions), min(one.item.id for one in self.functions))
                 if found != reported:
                     self.work.events.emit(found)
                 asked, reported = self._asked, found

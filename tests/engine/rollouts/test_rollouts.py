@@ -147,6 +147,22 @@ async def test_equal_asks_of_several_items_share_an_answer(store: Store, tmp_pat
     assert apart.texts.count("the same") == 30
 
 
+async def test_equal_asks_of_several_items_share_an_answer_of_before_a_stop(store: Store, tmp_path: Path) -> None:
+    endpoint = Scripted(name="e", delay=0.01)
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        same = [await ask("the same"), await ask({"temperature": 0, "inputs": "unsorted"})]
+        return [await ask(row["text"]), *same]
+
+    texts = [f"text {number}" for number in range(100)]
+    job = rollout_job(texts, rollout, endpoint, tmp_path, Policy(backoff=QUICK, concurrency=2))
+    await run_until(lambda: len(endpoint.texts) > 10, job, store)
+    assert len(await ask_rows(store)) < 200  # rollouts that have not begun have not asked it
+    await run(job, store)
+    assert [endpoint.texts.count(text) for text in ("the same", "unsorted")] == [1, 1]
+    assert len(await ask_rows(store)) == 300
+
+
 async def test_a_rollout_may_return_before_the_known_answer_to_an_equal_ask_is_committed(
     store: Store, tmp_path: Path
 ) -> None:

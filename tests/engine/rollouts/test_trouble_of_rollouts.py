@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from functools import partial
@@ -280,6 +281,39 @@ async def test_a_rollout_that_catches_everything_is_left_behind_when_the_run_is_
                 await run(rollout_job(["stubborn"], rollout, endpoint, tmp_path), store, stop)
     assert endpoint.calls == ["resume", "pause"]
     assert "the rollout of item i0 goes on although it was cancelled" in caplog.text
+
+
+@pytest.mark.parametrize("awaits", ["a shield", "a task"])
+async def test_a_rollout_that_its_cancellation_does_not_reach_is_left_behind(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, awaits: str
+) -> None:
+    endpoint, ended = Scripted(name="e"), False
+
+    async def child() -> None:
+        while not ended:
+            with suppress(asyncio.CancelledError):
+                await anyio.sleep(1.0)
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        answer = await ask(row["text"])
+        if row["text"] == "fine":
+            return answer
+        if awaits == "a task":
+            await asyncio.create_task(child())
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(child())
+        return "not reached"
+
+    job = rollout_job(["stuck", "fine"], rollout, endpoint, tmp_path, Policy(backoff=QUICK, item_timeout=5.0))
+    try:
+        with anyio.fail_after(600):
+            await run(job, store)
+    finally:
+        ended = True
+    assert outputs(job) == {"i1": "FINE"}
+    assert failures(job)["i0"]["message"] == "its rollout took longer than policy.item_timeout=5 s"
+    assert endpoint.calls == ["resume", "pause"]
+    assert ("the rollout of item i0 goes on although it was cancelled" in caplog.text) is (awaits == "a task")
 
 
 async def test_a_spent_budget_says_how_many_asks_are_left(store: Store, tmp_path: Path) -> None:
