@@ -49,7 +49,7 @@ class ReadyItems:
         """Sort the items in."""
         if len(items) == 1 and not self._backwards:
             rank = self._key(items[0])
-            at = bisect_right(self._ranks, rank)  # type: ignore[type-var]  # all have the same type
+            at = bisect_right(self._ranks, rank)
             self._ranks.insert(at, rank)
             self._items.insert(at, items[0])
         elif items:
