@@ -24,10 +24,12 @@ _logger = logging.getLogger(__name__)
 class Functions:
     """The rollouts whose functions were called and have not returned, each with its task.
 
-    A task group could not end before a function that awaits a thread, or a task that catches everything.
+    A task group could not end before a function that awaits a thread, or a task that catches everything. `ending`: all
+    of them are cancelled, and no other may begin.
     """
 
     def __init__(self, leave: Callable[[OpenRollout], None]) -> None:
+        self.ending = False
         self._leave = leave
         self._running: dict[asyncio.Task[None], OpenRollout] = {}
         self._mistake: BaseException | None = None
@@ -71,6 +73,7 @@ class Functions:
         try:
             yield
         finally:
+            self.ending = True
             for rollout in self:
                 rollout.cancel()
             with anyio.move_on_after(_LONGEST, shield=True):

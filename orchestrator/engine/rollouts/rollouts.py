@@ -5,6 +5,7 @@ As many functions are open as keep the endpoints busy that are awake: what is bo
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections import deque
@@ -139,7 +140,8 @@ class Rollouts:
     @property
     def _can_open(self) -> bool:
         exhausted = self._leases.exhausted and not (self._leased or self._prepared)
-        return not (exhausted or self._open >= self._most_open or self.work.stop.requested)
+        ends = self.work.stop.requested or self.functions.ending
+        return not (exhausted or ends or self._open >= self._most_open)
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -160,14 +162,15 @@ class Rollouts:
 
     def ask_for_more(self) -> None:
         """Open more rollouts, if there is room."""
-        if self._prepared and self._can_open:
-            for _ in range(min(self._room, len(self._prepared))):
+        if self._prepared and self._can_open and (room := min(self._room, len(self._prepared))) > 0:
+            for _ in range(room):
                 item, known = self._prepared.popleft()
                 rollout = OpenRollout(item, known, self.work.policy.max_asks)
                 self._open += 1
                 self._running += 1
                 self._beginning += 1
                 self.functions.begin(rollout, self._run(rollout))
+            asyncio.get_running_loop().call_soon(self.ask_for_more)  # once they have asked, or do something else first
         if not self._more.is_set() and self._may_prepare:
             self._more.set()
 

@@ -316,6 +316,46 @@ async def test_a_rollout_that_its_cancellation_does_not_reach_is_left_behind(
     assert ("the rollout of item i0 goes on although it was cancelled" in caplog.text) is (awaits == "a task")
 
 
+async def test_rollouts_that_do_something_else_first_keep_no_others_from_beginning(
+    store: Store, tmp_path: Path
+) -> None:
+    endpoint, begun, all_begun = Scripted(name="e"), 0, anyio.Event()
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        nonlocal begun
+        begun += 1
+        if begun == 100:
+            all_begun.set()
+        answer = await ask("first") if begun == 1 else None
+        await all_begun.wait()
+        return answer or await ask(row["text"])
+
+    job = rollout_job([f"{number}" for number in range(100)], rollout, endpoint, tmp_path, Policy(concurrency=16))
+    with anyio.fail_after(60):
+        await run(job, store)
+    assert len(outputs(job)) == 100
+
+
+async def test_no_rollout_begins_while_a_failed_run_ends(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = 0
+
+    async def rollout(row: dict[str, str], ask: Ask) -> object:
+        nonlocal begun
+        begun += 1
+        if begun > 100:
+            await ask(row["text"])
+            await anyio.sleep_forever()
+        raise ValueError("no")
+
+    texts = [f"{number}" for number in range(1000)]
+    with anyio.fail_after(60), pytest.raises(RunStopped, match="were discarded"):
+        await run(rollout_job(texts, rollout, Scripted(name="e"), tmp_path, Policy(concurrency=4)), store)
+    assert begun <= 100 + 64
+    assert "left behind" not in caplog.text
+
+
 async def test_a_spent_budget_says_how_many_asks_are_left(store: Store, tmp_path: Path) -> None:
     endpoint = Scripted(terms=Terms("scripted", {"kind": "scripted"}))
     endpoint.slow_after = 10
