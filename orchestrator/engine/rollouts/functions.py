@@ -86,7 +86,7 @@ class Functions:
             task = rollout.task
             del self._running[task]
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))  # collected, even at exit, its code may run for ever
-            asyncio.tasks._unregister_task(task)  # type: ignore[attr-defined]  # noqa: SLF001 - as event loops may
+            asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented for event loops of others
             _logger.warning(
                 "the rollout of item %s goes on although it was cancelled, so it was left behind: it awaits a thread "
                 "or a task that cannot be cancelled, or catches everything (`except:`, `except BaseException`)",
