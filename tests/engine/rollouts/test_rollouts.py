@@ -132,16 +132,18 @@ async def test_another_model_is_asked_anew_and_the_other_endpoints_are_not(store
 
 
 async def test_equal_asks_of_several_items_share_an_answer(store: Store, tmp_path: Path) -> None:
-    endpoint = Scripted(name="e")
+    endpoint = Scripted(name="e", tokens=7)
 
     async def rollout(row: dict[str, str], ask: Ask) -> object:
         return [await ask("the same"), await ask({"inputs": "drawn", "temperature": 1}), await ask(row["text"])]
 
     texts = [f"text {number}" for number in range(30)]
-    await run(rollout_job(texts, rollout, endpoint, tmp_path), store)
+    report = await run(rollout_job(texts, rollout, endpoint, tmp_path), store)
     assert endpoint.texts.count("the same") == 1
     assert endpoint.texts.count("drawn") == 30
     assert len(await ask_rows(store)) == 90
+    (total,) = (await store.transcripts.totals([report.run.id]))[report.run.id]
+    assert total.tokens_in == 7 * len(endpoint.texts) == 7 * 61  # a shared answer has cost none
     apart, policy = Scripted(name="e"), Policy(backoff=QUICK, dedupe=False)
     await run(rollout_job(texts, rollout, apart, tmp_path, policy, name="apart"), store)
     assert apart.texts.count("the same") == 30
