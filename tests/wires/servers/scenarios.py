@@ -274,8 +274,11 @@ def _serve(program: Program, tiny: Program) -> Iterator[Record]:
 def _transformers_speech(program: Program) -> Iterator[Record]:
     speech, long, model = SOUNDS / "beckett.wav", SOUNDS / "two_cities.wav", program.words(0)[2]
     few = OpenAITranscriptionsWire(model), cases.sound(speech)
-    families = [cases.transcriptions(model, speech, long, HOME)]
-    yield from _in_all_states(program, families, ["/health", "/v1/models"], few, few)
+    with started(program) as running:
+        yield from loading(running, program, *few, ["/health"])
+        yield from all_of(running.url, cases.transcriptions(model, speech, long, HOME))
+        yield from ready(running.url, ["/health", "/v1/models"])
+        yield from ending(running, *few, ["/health"], "killed", _kill)
 
 
 # -- vLLM --------------------------------------------------------------------------------------------------------------
