@@ -18,7 +18,7 @@ import psutil
 
 from orchestrator.store.sqlite import DRIVER
 from tests.ledgers import new_ledger
-from tests.nursery import Forked, as_in_a_terminal, can_become, coverage_settings
+from tests.nursery import Forked, as_in_a_terminal, can_become
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,8 +177,8 @@ class Workplace:
             sys.stderr.write(process.communicate()[1])  # shown if the test fails
 
     def environment(self) -> dict[str, str]:
-        """Return only the variables that every process needs, and those that measure coverage."""
-        return coverage_settings() | {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
+        """Return only the variables that every process needs."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), _MARK: self.mark}
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 
 from orchestrator.endpoints import http_client
 from orchestrator.store import Store
+from tests import nursery
 from tests.commands import DEADLINE, Workplace
 from tests.ledgers import new_ledger
-from tests.nursery import coverage_settings
 from tests.ray_cluster import ENVIRONMENT as ON_LOOPBACK
 from tests.ray_cluster import Nodes, ray_cluster
 from tests.s3_service import ENVIRONMENT, S3Service, s3_service
@@ -53,13 +53,17 @@ def no_blocking_call_on_the_event_loop() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def only_the_nursery_measures_coverage_besides_this_process() -> None:
+    nursery.alone_measures_coverage()
+
+
 @pytest.fixture(autouse=True)
-def children_of_unmeasured_tests_measure_no_coverage(
+def commands_of_unmeasured_tests_measure_no_coverage(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if request.node.get_closest_marker("unmeasured"):
-        for name in coverage_settings():
-            monkeypatch.delenv(name)
+        monkeypatch.setattr(nursery, "_measuring", {})
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import threading
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from tests.hf_rules import (
     check_scaling,
     prices,
 )
+from tests.untraced import UntracedThread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -564,7 +564,7 @@ def hf_service(
     """Start the service; it ends with the block, even with open connections. `script` is the default script."""
     service = HfService(namespace=namespace, page_size=page_size, script=script or Script(), seed=seed)
     started: Future[str] = Future()
-    thread = threading.Thread(target=service._run, args=[started], name="hf-service", daemon=True)
+    thread = UntracedThread(target=service._run, args=[started], name="hf-service", daemon=True)
     thread.start()
     try:
         service.url = started.result(20)

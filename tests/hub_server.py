@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from tests.hub_rules import (
     oid_of,
     ranged,
 )
+from tests.untraced import UntracedThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -276,7 +276,7 @@ def fake_hub(*, page_size: int = 1000) -> Iterator[FakeHub]:
     """Start the Hub; it ends with the block."""
     hub = FakeHub(page_size)
     started: Future[tuple[str, str]] = Future()
-    thread = threading.Thread(target=hub.run, args=[started], name="fake-hub", daemon=True)
+    thread = UntracedThread(target=hub.run, args=[started], name="fake-hub", daemon=True)
     thread.start()
     try:
         hub.url, hub.storage_url = started.result(20)

@@ -1,4 +1,4 @@
-"""A process that has already imported the command, and forks to run it: most of a start is imports.
+"""A process that has already imported the command, and forks to run it, or a script: most of a start is imports.
 
 Each fork is a real process with its own pid, environment, folder, signals, and interpreter exit. `Forked` is used like
 `subprocess.Popen`.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "OMP_", "FORCE_COLOR")
 _NUMBER = 4  # bytes
 _turn = threading.Lock()
+_measuring: dict[str, str] = {}  # the variables that make a Python process measure its coverage
 
 
 def can_become(env: Mapping[str, str]) -> bool:
@@ -38,15 +39,16 @@ def can_become(env: Mapping[str, str]) -> bool:
 class Forked:
     """A process of the nursery, with its output in pipes. Like `subprocess.Popen` with `text=True`."""
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, script: Path | None = None) -> None:
         self.returncode: int | None = None
         (out, out_end), (err, err_end), (status, status_end) = os.pipe(), os.pipe(), os.pipe()
         self.stdout, self.stderr, self._status = os.fdopen(out), os.fdopen(err), os.fdopen(status, "rb")
-        wish = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
+        wish = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "script": str(script or "")}
+        said = json.dumps(wish).encode()
         with _turn:
-            nursery = _nursery(os.getpid(), measured=not coverage_settings().keys().isdisjoint(env))
-            socket.send_fds(nursery, [len(wish).to_bytes(_NUMBER)], [out_end, err_end, status_end])
-            nursery.sendall(wish)
+            nursery = _nursery(os.getpid(), measured=bool(_measuring))
+            socket.send_fds(nursery, [len(said).to_bytes(_NUMBER)], [out_end, err_end, status_end])
+            nursery.sendall(said)
             self.pid = int.from_bytes(nursery.recv(_NUMBER))
         for end in (out_end, err_end, status_end):
             os.close(end)
@@ -100,16 +102,16 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def coverage_settings() -> dict[str, str]:
-    """Return the variables that make a Python process measure its coverage; none if this process does not."""
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+def alone_measures_coverage() -> None:
+    """Let no other child process measure coverage: it costs each as much CPU as a short command takes."""
+    _measuring.update({name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")})
 
 
 @cache
 def _nursery(_pid: int, *, measured: bool) -> socket.socket:
     """Return the nursery for children that measure coverage, or for others; it ends with this process."""
     ours, its = socket.socketpair()
-    env = coverage_settings() if measured else {}
+    env = _measuring if measured else {}
     nursery = subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).with_name("nursery_program.py")), str(its.fileno())],
         env=env | {"PATH": os.environ["PATH"], "HOME": "/nonexistent"},

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 # the modules that nearly every command, or every run, imports sooner or later
 import alembic.command
@@ -22,6 +23,7 @@ import typer.main
 import typer.rich_utils
 import uvloop
 
+import orchestrator.api
 import orchestrator.app.wiring
 import orchestrator.cli.app
 import orchestrator.engine.daemon.owed_notifications
@@ -37,8 +39,8 @@ from orchestrator.store import Store
 _NUMBER = 4  # bytes
 
 
-def serve(door: socket.socket) -> None:
-    """Fork on demand. Returns in the children, once they are set up."""
+def serve(door: socket.socket) -> str:
+    """Fork on demand. Returns in the children, once they are set up: the script to run, if it is one."""
     selector = selectors.DefaultSelector()
     selector.register(door, selectors.EVENT_READ)
     while True:
@@ -58,8 +60,9 @@ def serve(door: socket.socket) -> None:
                 selector.close()
                 door.close()
                 os.close(status)
+                script: str = wish.pop("script")
                 _become(out, err, **wish)
-                return
+                return script
             os.close(out)
             os.close(err)
             door.sendall(pid.to_bytes(_NUMBER))
@@ -110,5 +113,9 @@ if __name__ == "__main__":
     # The garbage collector of a child skips objects from before the fork: visiting them would copy their memory.
     gc.collect()
     gc.freeze()
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)
+    if script := serve(socket.socket(fileno=int(sys.argv[1]))):
+        sys.argv[0] = script
+        sys.path.insert(0, str(Path(script).parent))
+        runpy.run_path(script, run_name="__main__")
+    else:
+        runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)

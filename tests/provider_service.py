@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from tests.untraced import UntracedThread
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,7 +52,7 @@ class ProviderService(ABC):
     def running(self) -> Iterator[None]:
         """Run the service in a thread; it ends with the block."""
         begun = threading.Event()
-        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run(begun)))
+        thread = UntracedThread(target=lambda: self._loop.run_until_complete(self._run(begun)))
         thread.start()
         begun.wait()
         try:

@@ -6,9 +6,10 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from socket import SHUT_RDWR
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+from tests.untraced import UntracedThread, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -135,6 +136,7 @@ def s3_service() -> Iterator[S3Service]:
         return answered
 
     server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Quiet)
+    server.process_request_thread = untraced(server.process_request_thread)  # type: ignore[attr-defined]  # as it is threaded
     url = f"http://127.0.0.1:{server.server_port}"
     client = boto3.client(
         "s3",
@@ -145,7 +147,7 @@ def s3_service() -> Iterator[S3Service]:
         config=Config(retries={"max_attempts": 1}),
     )
     services.append(S3Service(url, client))
-    thread = Thread(target=server.serve_forever)
+    thread = UntracedThread(target=server.serve_forever)
     thread.start()
     try:
         yield services[0]

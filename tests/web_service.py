@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from tests.untraced import UntracedThread, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,7 @@ class WebService:
 
 class _Server(ThreadingHTTPServer):
     service: WebService
+    process_request_thread = untraced(ThreadingHTTPServer.process_request_thread)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 def web_service() -> Iterator[WebService]:
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.service = WebService(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever)
+        thread = UntracedThread(target=server.serve_forever)
         thread.start()
         try:
             yield server.service

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests.commands import Ended, Running
-from tests.nursery import as_in_a_terminal
+from tests.nursery import Forked, as_in_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,19 +36,27 @@ def job_of(name="talk", endpoint=HttpEndpoint({url!r}), grace=600.0, **settings)
 
 @contextmanager
 def started(workplace: Workplace, code: str, stderr: int = subprocess.PIPE) -> Iterator[Running]:
-    """Start a script in the workplace, with its ledger; it is killed when the block ends."""
+    """Start a script in the workplace, with its ledger; it is killed when the block ends.
+
+    With a `stderr` of its own it is a new interpreter, not a fork of the nursery.
+    """
     script = workplace.folder / "script.py"
     script.write_text(_PRELUDE.format(url=workplace.url) + code)
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        env=workplace.environment() | {"ORCHESTRATOR_DB": str(workplace.ledger)},
-        cwd=workplace.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
-    )
+    environment = workplace.environment() | {"ORCHESTRATOR_DB": str(workplace.ledger)}
+    process: Forked | subprocess.Popen[str]
+    if stderr == subprocess.PIPE:
+        process = Forked([], environment, workplace.folder, script)
+    else:
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            env=environment,
+            cwd=workplace.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - this process has no other threads that matter
+        )
     try:
         yield Running(process)
     finally:

@@ -140,12 +140,11 @@ def test_an_unknown_setting_is_reported_with_the_valid_ones(workplace: Workplace
 
 def bare(command: list[str] | str, workplace: Workplace, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command as cron and systemd do: no login shell, only the variables that they set."""
-    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     cron = {"PATH": "/usr/bin:/bin", "HOME": str(workplace.folder), "LOGNAME": "batch", "SHELL": "/bin/sh"}
     return subprocess.run(
         command,
         shell=isinstance(command, str),
-        env={name: value for name, value in (cron | measured | environment).items() if value},
+        env={name: value for name, value in (cron | environment).items() if value},
         cwd=workplace.folder,
         capture_output=True,
         text=True,

@@ -126,8 +126,7 @@ def test_repeated_ctrl_c_makes_no_difference(workplace: Workplace, server: Infer
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
 def test_a_signal_during_startup_leaves_no_traceback(workplace: Workplace, job: Path, seconds: float) -> None:
-    unmeasured = {"COVERAGE_PROCESS_CONFIG": ""}  # during its import, coverage swallows Ctrl-C
-    with workplace.start("run", job, env=unmeasured, fresh=True) as running:
+    with workplace.start("run", job, fresh=True) as running:
         until(lambda: running.catches(signal.SIGTERM))  # Python itself does not: from here on it is our program
         time.sleep(seconds)  # moments during startup
         running.send(signal.SIGINT)
