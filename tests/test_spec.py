@@ -446,6 +446,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(
     parameters=st.dictionaries(st.text(min_size=1), JSON, max_size=3),
     values=st.dictionaries(st.text(min_size=1), st.integers() | st.floats(allow_nan=False) | st.none(), max_size=3),

@@ -184,6 +184,7 @@ def test_a_full_disk_for_the_rows_of_a_table_is_one_line(tmp_path: Path) -> None
     assert len(result.to_arrow()) == 1000
 
 
+@pytest.mark.untraced
 def test_reading_the_rows_takes_the_same_memory_for_any_number_of_them(tmp_path: Path) -> None:
     few, many = (_peak(_filled(tmp_path / f"{count}.db", count), count) for count in (5_000, 50_000))
     assert many < few * 1.5

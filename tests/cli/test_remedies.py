@@ -94,6 +94,7 @@ def test_commands_on_standard_output_repeat_the_global_options_and_data_stays_as
     assert "next: orchestrator run\t" in workplace.run("--db", workplace.ledger, "items", "1", db=False).out
 
 
+@pytest.mark.untraced
 def test_every_command_in_a_message_can_be_typed() -> None:
     commands = [(file, shlex.split(text.split("\n")[0].replace(GIVEN, "7"))) for file, text, _ in quoted_commands()]
     commands += typed_commands()

@@ -6,17 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from anthropic.types import Message, MessageCreateParams
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion
-from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
 from orchestrator.domain.anthropic_messages import chat_answer, chat_request, message_answer, message_request
 
-PARAMS: TypeAdapter[Any] = TypeAdapter(MessageCreateParams)
-CHAT: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 PIXEL = "iVBORw0KGgo="
 
@@ -82,16 +77,26 @@ FULL_CHAT = {
 }
 
 
+def params() -> TypeAdapter[Any]:
+    from anthropic.types import MessageCreateParams
+
+    return TypeAdapter(MessageCreateParams)
+
+
 def test_a_message_with_everything_becomes_a_chat() -> None:
-    PARAMS.validate_python(FULL_PARAMS)
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+
+    params().validate_python(FULL_PARAMS)
     assert chat_request(FULL_PARAMS) == FULL_CHAT
-    CHAT.validate_python({name: value for name, value in FULL_CHAT.items() if name != "top_k"})
+    TypeAdapter(CompletionCreateParamsNonStreaming).validate_python(
+        {name: value for name, value in FULL_CHAT.items() if name != "top_k"}
+    )
 
 
 def test_a_chat_with_everything_becomes_a_message() -> None:
-    params = message_request(FULL_CHAT)
-    PARAMS.validate_python(params)
-    assert chat_request(params) == FULL_CHAT
+    made = message_request(FULL_CHAT)
+    params().validate_python(made)
+    assert chat_request(made) == FULL_CHAT
 
 
 def message(**more: object) -> dict[str, object]:
@@ -178,6 +183,9 @@ COMPLETION = {
 
 
 def test_a_completion_becomes_a_message_with_its_calls_and_tokens() -> None:
+    from anthropic.types import Message
+    from openai.types.chat import ChatCompletion
+
     ChatCompletion.model_validate(COMPLETION)
     found = Message.model_validate(message_answer(COMPLETION, "msg_1"), strict=True)
     assert [block.type for block in found.content] == ["text", "tool_use"]
@@ -198,6 +206,8 @@ def test_a_completion_becomes_a_message_with_its_calls_and_tokens() -> None:
 def test_each_end_of_a_completion_has_a_name_in_messages(
     choice: dict[str, object], reason: str, sequence: str | None
 ) -> None:
+    from anthropic.types import Message
+
     answer = {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, **choice}]}
     found = Message.model_validate(message_answer(answer, "msg_1"))
     assert (found.stop_reason, found.stop_sequence) == (reason, sequence)
@@ -210,6 +220,8 @@ def test_what_is_not_a_completion_is_refused(answer: dict[str, object]) -> None:
 
 
 def test_an_answer_of_a_message_becomes_a_completion() -> None:
+    from openai.types.chat import ChatCompletion
+
     back = chat_answer(message_answer(COMPLETION, "msg_1"))
     ChatCompletion.model_validate(back | {"created": 1})
     assert back["choices"] == COMPLETION["choices"]

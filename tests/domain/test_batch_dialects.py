@@ -6,12 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from anthropic.types.messages import MessageBatchIndividualResponse
-from anthropic.types.messages.batch_create_params import Request
-from mistralai.client.models import ChatCompletionResponse
-from mistralai.extra.batch import BatchInput, BatchOutput
-from openai.types.chat import ChatCompletion
-from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
 from orchestrator.domain.batch_dialects import (
@@ -113,6 +107,8 @@ def test_a_result_without_an_answer_says_why(line: dict[str, object], error: obj
 
 
 def test_the_results_of_anthropic_have_its_types_and_are_read_as_chats() -> None:
+    from anthropic.types.messages import MessageBatchIndividualResponse
+
     line = anthropic_result("a", ANSWER)
     succeeded = MessageBatchIndividualResponse.model_validate(line, strict=True)
     assert succeeded.result.type == "succeeded"
@@ -123,6 +119,8 @@ def test_the_results_of_anthropic_have_its_types_and_are_read_as_chats() -> None
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "invalid_request_error"), (500, "api_error"), (None, "api_error")])
 def test_the_failures_of_anthropic_have_its_types(status: int | None, kind: str) -> None:
+    from anthropic.types.messages import MessageBatchIndividualResponse
+
     line = anthropic_failure("a", status, "no")
     result = MessageBatchIndividualResponse.model_validate(line).result
     assert result.type == "errored"
@@ -131,6 +129,10 @@ def test_the_failures_of_anthropic_have_its_types(status: int | None, kind: str)
 
 
 def test_each_service_takes_the_requests_that_are_written_for_it() -> None:
+    from anthropic.types.messages.batch_create_params import Request
+    from mistralai.extra.batch import BatchInput
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+
     body = {**BODY, "max_tokens": 5}
     assert request_line("openai", "a", CHAT, body) == {"custom_id": "a", "method": "POST", "url": CHAT, "body": body}
     assert request_line("together", "a", CHAT, body) == {"custom_id": "a", "body": body}
@@ -150,6 +152,8 @@ def test_a_route_that_the_batches_of_a_service_lack_is_refused(dialect: Dialect,
 
 
 def test_the_answers_in_our_results_have_the_type_of_openai() -> None:
+    from openai.types.chat import ChatCompletion
+
     line = orjson.loads(output_line("1", "a", orjson.dumps(ANSWER).decode()))
     assert ChatCompletion.model_validate(line["response"]["body"], strict=True).choices[0].message.content == "y"
 
@@ -179,6 +183,9 @@ def test_an_id_that_a_service_would_refuse_is_left_out_with_what_it_takes(
 
 
 def test_mistral_reads_our_results() -> None:
+    from mistralai.client.models import ChatCompletionResponse
+    from mistralai.extra.batch import BatchOutput
+
     lines = output_line("1", "a", orjson.dumps(ANSWER).decode()) + refused_line(
         "2", "b", kind="rejected", status=400, message="no", body=None
     )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from anthropic.types.messages import MessageBatchIndividualResponse
 
 from orchestrator.domain.errors import UsageError
 from orchestrator.sinks import BatchFileSink
@@ -150,6 +149,8 @@ def test_what_a_service_returned_is_read_with_its_answers_and_errors(tmp_path: P
 
 
 def test_anthropic_takes_our_results(tmp_path: Path) -> None:
+    from anthropic.types.messages import MessageBatchIndividualResponse
+
     deliver(BatchFileSink(tmp_path / "out.jsonl", "anthropic"), [{"id": "a", "output": chat("x")}], failures=[FAILED])
     written = lines(tmp_path / "out.jsonl") + lines(tmp_path / "out.failures.jsonl")
     read_back = [MessageBatchIndividualResponse.model_validate(line) for line in written]

@@ -204,6 +204,7 @@ async def test_an_unchanged_object_is_not_read_again(s3: S3Service, store: Store
     assert s3.reads() == []
 
 
+@pytest.mark.untraced
 def test_an_object_is_read_in_constant_memory(s3: S3Service) -> None:
     s3.put("in.txt", b"x" * 99 + b"\n" + (b"y" * 99 + b"\n") * 500_000)
     with TextSource("s3://data/in.txt").rows() as rows:
@@ -223,6 +224,7 @@ def test_a_missing_object_is_named(s3: S3Service) -> None:
             source.sha256()
 
 
+@pytest.mark.untraced
 def test_an_object_that_is_replaced_while_it_is_read_is_refused(s3: S3Service, tmp_path: Path) -> None:
     def content(text: str) -> bytes:
         return b"".join(b'{"id": %d, "text": "%s"}\n' % (number, text.encode() * 90) for number in range(100_000))

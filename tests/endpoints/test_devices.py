@@ -97,6 +97,7 @@ def job(tmp_path: Path) -> Job:
     return job_of([f"text number {number}" for number in range(30_000)], endpoint, tmp_path)
 
 
+@pytest.mark.untraced
 @pytest.mark.model
 async def test_two_workers_share_the_work_and_one_that_is_killed_is_started_again(store: Store, job: Job) -> None:
     progress, seen = Progress(), dict[int, dict[str, str]]()

@@ -262,6 +262,7 @@ HOT: list[tuple[Callable[[Store, int], Awaitable[None]], int]] = [
 ]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(("method", "most"), HOT, ids=[method.__name__ for method, _ in HOT])
 async def test_a_hot_statement_reads_few_rows(
     big: Path, method: Callable[[Store, int], Awaitable[None]], most: int

@@ -145,6 +145,7 @@ def test_vectors_of_a_real_model_differ_by_last_digits_only() -> None:
     assert (rounded * expected).sum(1).min() > 0.999
 
 
+@pytest.mark.untraced
 @pytest.mark.model
 @pytest.mark.timeout(300)
 def test_greedy_text_of_a_real_model_in_float32_is_the_same_in_a_batch(tmp_path: Path) -> None:

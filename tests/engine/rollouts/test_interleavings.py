@@ -93,6 +93,7 @@ async def stopped(job: Job, store: Store, luck: random.Random) -> bool:
     return False
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(6))
 async def test_stops_and_edits_at_random_moments_change_no_output(store: Store, tmp_path: Path, seed: int) -> None:
     luck = random.Random(seed)

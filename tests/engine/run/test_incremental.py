@@ -232,6 +232,7 @@ async def test_a_query_source_works_incrementally(store: Store, tmp_path: Path, 
     assert [(report.plan.new, report.plan.left_out) for report in reports] == [(2, 0), (1, 2), (0, 3)]
 
 
+@pytest.mark.untraced
 async def test_a_few_new_rows_among_many_stay_few(store: Store, tmp_path: Path, endpoint: Scripted) -> None:
     job = job_over(tmp_path, endpoint)
     rows = {f"i{number}": f"text {number}" for number in range(2000)}
