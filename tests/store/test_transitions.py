@@ -205,6 +205,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self._rows("PRAGMA quick_check")[0][0] == "ok"
 
 
-TestLedger = LedgerMachine.TestCase
+TestLedger = pytest.mark.untraced(LedgerMachine.TestCase)
 TestLedger.settings = settings(max_examples=25, stateful_step_count=30)
-TestLedger.pytestmark = [pytest.mark.untraced]
