@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `datasets`: Arrow batches of a stream have the types of their own values, so whether a stream can be read depends on the batch size
 #
-# Guess, written down before: with_format("arrow") on a Dataset that was turned into a stream yields batches of one schema, that of its features.
+# Guess, written down only afterwards: with_format("arrow") on a Dataset that was turned into a stream yields batches of one schema, that of its features.
 # Seen: that holds until `map`. After it, a stream forgets its features, and each batch has the types that its values suggest, also in columns that the
 # function has not touched: where `note` is empty throughout it has the type null, and string in the next one. Rows of both kinds in one
 # batch make `iter` raise, as a schema that differs. map on the Dataset, before it becomes a stream, keeps string in all of them.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # DuckDB: the Parquet schema of a VARIANT column follows its values, so two files of one query do not fit together; polars reads neither
 #
-# Guess, written down before: a VARIANT is two columns of bytes in every file, as Parquet describes it, which other readers hand out as they are.
+# Guess, written down only afterwards: a VARIANT is two columns of bytes in every file, as Parquet describes it, which other readers hand out as they are.
 # Seen: DuckDB takes the most frequent type out of the bytes, into a column `typed_value` of that type: int32 in one file, string in the next one.
 # pyarrow reads each file alone, and fails for both together. polars refuses each of them, also for its other columns. DuckDB itself reads
 # all of it. The same query, run each day, so makes files that others can read or not, depending on the day's values; x::JSON does not.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LitServe: a good request is answered 500 because another client's bad one came in the same moment
 #
-# Guess, written down before: requests are decoded one by one, so that only the bad one fails; what fails in a batch is asked again in parts.
+# Guess, written down only afterwards: requests are decoded one by one, so that only the bad one fails; what fails in a batch is asked again in parts.
 # Seen: with max_batch_size, requests of unrelated clients are decoded, computed and answered as one. One body without its field, or one value that the
 # model refuses, makes every answer of the batch 500 "Internal server error", without a word on whose fault it was. The same request, alone, is
 # answered. So a client must ask again what was answered 500, and a bad row that is tried again spoils others each time.
