@@ -13,8 +13,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.file_names import divided
 from orchestrator.domain.item import columns_to_keep
 from orchestrator.domain.policy import Policy
@@ -203,11 +205,13 @@ class Job:
     def identity(self) -> Mapping[str, object]:
         """Return everything that affects an answer besides the request: the endpoint, or the rollout and its routes.
 
-        May read files.
+        May read files. Raises `UsageError` for a parameter that JSON lacks, such as NaN, which would be sent as null.
         """
         if self.rollout is None:
-            return self.endpoints[0].endpoint.identity(self.policy)
-        routes = {route.name: route.endpoints[0].endpoint.identity(self.policy) for route in self.routes}
+            return _numbers_checked(self.endpoints[0].endpoint.identity(self.policy))
+        routes = {
+            route.name: _numbers_checked(route.endpoints[0].endpoint.identity(self.policy)) for route in self.routes
+        }
         return {"rollout": _with_state(fingerprint_of(self.rollout), self.rollout), "routes": routes}
 
     def renderer(self) -> Callable[[Mapping[str, object]], object]:
@@ -309,6 +313,20 @@ def fingerprint_of(function: Callable[..., object] | None) -> str:
     if function is None:
         return ""
     return hashlib.sha256("".join([_text_of(function), *own_code(function)]).encode()).hexdigest()
+
+
+def _numbers_checked(identity: Mapping[str, object]) -> Mapping[str, object]:
+    """Return it. Raises `UsageError` if one of its numbers has no JSON form."""
+    left: list[tuple[object, object]] = list(identity.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, float) and not isfinite(value):
+            raise UsageError(f"{name} of the endpoint is {value}, which JSON lacks: give a number, or leave it out")
+        if isinstance(value, Mapping):
+            left += value.items()
+        elif isinstance(value, list | tuple):
+            left += [(name, one) for one in value]
+    return identity
 
 
 def _with_state(fingerprint: str, rollout: Callable[..., object]) -> str:

@@ -13,9 +13,12 @@ import pytest
 
 import orchestrator
 from orchestrator import Job, Policy, Weighted, ports
+from orchestrator.domain.errors import UsageError
+from orchestrator.endpoints import HttpEndpoint
 from orchestrator.engine.run.snapshot import Snapshot
 from orchestrator.sources import CsvSource, IterableSource, JsonlSource
 from orchestrator.user_file import execute
+from orchestrator.wires import OpenAIChatWire
 from tests.engine.scripted import Scripted, job_of
 from tests.snapshots import items_in
 
@@ -256,3 +259,11 @@ def test_named_endpoints_and_a_time_limit_for_items_need_a_rollout(job: Job) -> 
 def test_what_a_rollout_is_given_can_still_be_imported_from_the_ports() -> None:
     assert ports.Ask is orchestrator.Ask
     assert ports.Conversation is orchestrator.Conversation
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1.0, float("-inf")], {"deep": float("inf")}])
+def test_a_parameter_that_json_lacks_is_refused_by_name(job: Job, value: object) -> None:
+    wire = OpenAIChatWire("m", parameters={"logit_bias": value})
+    asking = replace(job, endpoint=HttpEndpoint("http://127.0.0.1:1/", wire=wire))
+    with pytest.raises(UsageError, match="which JSON lacks"):
+        asking.identity()
