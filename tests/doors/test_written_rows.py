@@ -284,7 +284,7 @@ def test_the_index_that_pandas_adds_to_a_slice_is_not_a_column() -> None:
     ("table", "says"),
     [
         (pd.Series(["a"]), "the Series cannot be read as rows"),
-        (pd.DataFrame({"mixed": ["a", 1, [2]]}), r"to_dict\('records'\)"),
+        (pd.DataFrame({"id": ["1", "2", "3"], "mixed": ["a", 1, [2]]}), r"to_dict\('records'\)"),
         (pd.DataFrame({"text": ["a"]}), "the DataFrame has no column 'id'"),
     ],
 )
