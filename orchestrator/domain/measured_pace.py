@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPace:
-    """Seconds of asking per item and per character of its request, with so many requests in flight.
+    """Seconds of asking per item and per character of its request, while `in_flight` requests are in flight.
 
     `latency`: seconds that one request takes. `capped`: the server had reached its limit; if not, more requests in
     flight would be faster.
@@ -225,7 +225,7 @@ def _misfit(samples: Sequence[Sample], simulated: Sequence[float]) -> float:
 
 
 def _queued(work: Sequence[tuple[float, float]], servers: int) -> list[float]:
-    """Return the seconds that each request takes if so many are worked on at once, and the others wait.
+    """Return each request's seconds if the server works on `servers` requests at a time and queues the others.
 
     `work`: when each was sent, and its service time.
     """
@@ -238,7 +238,7 @@ def _queued(work: Sequence[tuple[float, float]], servers: int) -> list[float]:
 
 
 def _shared(work: Sequence[tuple[float, float]], servers: float) -> list[float]:
-    """Return the seconds that each request takes if all share what so many servers do.
+    """Return each request's seconds if all requests in flight share the capacity of `servers` servers equally.
 
     `work`: when each was sent, and its service time.
     """

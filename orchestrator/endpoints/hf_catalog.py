@@ -75,7 +75,7 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What to deploy: a recipe, or a model by its default recipe or that for an accelerator or a GGUF file."""
+    """What to deploy: a recipe; or a model, whose recipe follows from the accelerator or GGUF file, or is its default."""
 
     repository: str | None = None
     _: KW_ONLY

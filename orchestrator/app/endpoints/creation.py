@@ -69,7 +69,7 @@ async def deploy(
                 keeping = kept_by_hand(store, control, control.terms, Waking("deploy"), found)
                 window = await stack.enter_async_context(keeping)
             description = await api.deploy(name, wanted)
-            price = await api.price(description.hardware)  # nobody knew before on which hardware
+            price = await api.price(description.hardware)  # the catalog chooses the hardware
             if window is not None:
                 await store.windows.take_on(window, control.terms, price)
             description = await api.update(name, settings.body(description.image))
