@@ -75,7 +75,7 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What to deploy: a recipe; or a model, whose recipe follows from the accelerator or GGUF file, or is its default."""
+    """What to deploy: a recipe, or a model by its default recipe or its recipe for an accelerator or GGUF file."""
 
     repository: str | None = None
     _: KW_ONLY
