@@ -1,9 +1,10 @@
 """Measure what 100 polls a second cost a live run: its rate with and without them, alternating within one run.
 
-The run is a batch that the server's daemon executes; a client polls the batch, or another path, for some seconds, then
-rests as long. `CPU ms` is what a poll takes in the server's process. The batch's endpoint answers a fixed number of
-requests per second, as a model does, or at once: then the run is limited by the CPU, which the client, the HTTP server
-and the endpoint share with it on the same machine. `python -m bench.polls` prints the table.
+The run is a batch that the server's daemon executes; a client polls the batch, or another path, for some seconds, and
+then as long an nginx of its own: a client is usually on another machine, so its CPU is in both rates. `CPU ms` is what
+a poll takes in the server's process. The batch's endpoint answers a fixed number of requests per second, as a model
+does, or at once: then the run is limited by the CPU, which the HTTP server and the endpoint share with it.
+`python -m bench.polls` prints the table.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import statistics
 import tempfile
 import time
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from bench.fanout import constant_server
 from orchestrator.store.sqlite import DRIVER
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import openai
 
 LINES = 250_000
@@ -37,25 +40,30 @@ RATES = (200, None)  # answers per second of the endpoint
 
 
 async def turns(
-    url: str, path: str, ledger: Path, server: psutil.Process
+    url: str, path: str, elsewhere: str, ledger: Path, server: psutil.Process
 ) -> tuple[dict[bool, list[float]], dict[bool, float], list[float]]:
     """Items per second and the server's CPU, in turns with polls and without; the seconds that polls took."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     cpu = {True: 0.0, False: 0.0}
     took: list[float] = []
-    host, port = url.removeprefix("http://").split(":")
-    async with await anyio.connect_tcp(host, int(port)) as stream:
-        client = Client(stream, f"{host}:{port}", path)
+    async with connected(url, path) as client, connected(elsewhere, "/") as other:
         for polls in (False, True) * 5:
             begun, before = time.time(), _cpu_of(server)
             async with anyio.create_task_group() as group:
                 while time.time() < begun + TURN:
-                    if polls:
-                        group.start_soon(client.poll, took)
+                    group.start_soon(*((client.poll, took) if polls else (other.poll, [])))
                     await anyio.sleep(1 / PER_SECOND)
             cpu[polls] += _cpu_of(server) - before
             rates[polls].append(_rate(ledger, begun + MARGIN, begun + TURN - MARGIN))
     return rates, cpu, took
+
+
+@asynccontextmanager
+async def connected(url: str, path: str) -> AsyncIterator[Client]:
+    """Connect a client of this path."""
+    host, port = url.removeprefix("http://").removesuffix("/").split(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        yield Client(stream, f"{host}:{port}", path)
 
 
 def _cpu_of(process: psutil.Process) -> float:
@@ -64,7 +72,7 @@ def _cpu_of(process: psutil.Process) -> float:
 
 
 class Client:
-    """Polls one path over one connection, with as little CPU as that takes: a client is usually on another machine."""
+    """Polls one path over one connection, with as little CPU as that takes."""
 
     def __init__(self, stream: anyio.abc.SocketStream, host: str, path: str) -> None:
         self._stream = stream
@@ -121,13 +129,14 @@ def measure(path: str, per_second: int | None, lines: Path) -> None:
     """Print one line."""
     with (
         constant_server(ANSWER, per_second) as url,
+        constant_server(ANSWER) as elsewhere,
         tempfile.TemporaryDirectory() as folder,
         http_server(Path(folder), url) as (client, process),
     ):
         polled_path = path.format(batch=live_batch(client, lines))
         where = str(client.base_url).removesuffix("/v1/")
         server = psutil.Process(process.pid)
-        rates, cpu, took = anyio.run(turns, where, polled_path, Path(folder) / "ledger.db", server)
+        rates, cpu, took = anyio.run(turns, where, polled_path, elsewhere, Path(folder) / "ledger.db", server)
     polled, alone = rates[True], rates[False]
     cost = 1 - statistics.median(with_ / without for with_, without in zip(polled, alone, strict=True))
     milliseconds = [1000 * seconds for seconds in sorted(took)]

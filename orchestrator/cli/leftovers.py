@@ -64,6 +64,8 @@ def _awaited() -> list[threading.Thread]:
 def _end(code: object) -> None:
     time.sleep(_THREADS)
     names = ", ".join(one.name for one in _awaited())
+    if not names:  # the last one has just ended
+        return
     message = f"orchestrator: ended by force, since threads did not end within {_THREADS:g} s: {names}"
     with suppress(OSError, ValueError):  # their reader may have gone
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from tests.commands import DEADLINE
 BEGINNING = """
 import anyio, asyncio, sys, threading, time
 from orchestrator.cli import leftovers
-leftovers._TASKS = leftovers._THREADS = 0.1
+leftovers._TASKS, leftovers._THREADS = 0.1, %d
 
 async def stubborn():
     while True:
@@ -31,7 +31,7 @@ print(anyio.run(leftovers.leaving_tasks_behind, rollout, backend_options={"use_u
 leftovers.end_in_time(3)
 sys.exit(3)
 """
-FORCED = "orchestrator: ended by force, since threads did not end within 0.1 s: "
+FORCED = "orchestrator: ended by force, since threads did not end within 1 s: "
 LEFT = {
     "nothing": ("pass", ""),
     "a task": ("asyncio.create_task(stubborn())", "a task goes on although it was cancelled, so it was left behind: "),
@@ -45,7 +45,8 @@ LEFT = {
 @pytest.mark.parametrize("left", LEFT)
 def test_a_command_ends_whatever_was_left_running(left: str, *, uvloop: bool) -> None:
     code, said = LEFT[left]
-    script = f"{BEGINNING}    {code}{END % uvloop}"
+    patience = 1 if said == FORCED else DEADLINE
+    script = f"{BEGINNING % patience}    {code}{END % uvloop}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert (done.returncode, done.stdout) == (3, "delivered\n"), done.stderr
     assert done.stderr.startswith(said)
