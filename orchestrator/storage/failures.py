@@ -32,6 +32,7 @@ _CAUSES = {
     "refused": r"curlCode: 7\b|[Cc]onnection refused|[Cc]ould not connect",
     "cut": r"curlCode|NETWORK_CONNECTION|[Cc]onnection reset|IncompleteRead|Remote end closed|[Tt]imed? ?out|SLOW_DOWN"
     r"|TooManyRequests|RESOURCE_EXHAUSTED|UNAVAILABLE|INTERNAL_FAILURE|HTTP Error 4(08|25|29)|\b50[0234]\b",
+    "unsaid": r"during Head\w+ operation: No response body",  # S3 answers HEAD with 400 when a token has expired
 }  # the first that matches
 _MAY_PASS = frozenset({"aborted", "name", "refused", "cut"})  # the network, or the store, may be down for now
 _LINES = {
@@ -47,6 +48,8 @@ _LINES = {
     "certificate": "{cannot} (the host's certificate is not trusted): set SSL_CERT_FILE or AWS_CA_BUNDLE",
     "refused": "{cannot} (connection refused): check the network and the address, and run again",
     "cut": "{cannot} (the connection was cut, or the store does not answer): run again later",
+    "unsaid": "{cannot} (the store gives no reason, as when credentials have expired): sign in again, or check "
+    "{variables} and AWS_REGION",
     "web": "{cannot} (access denied): give an address that needs no credentials, or copy the file to this machine",
     "other": "{cannot} ({text}): check the path, and run again",
 }

@@ -146,6 +146,14 @@ def test_a_refusal_is_one_line_that_names_the_remedy(s3: S3Service, status: int,
     assert "AKIA" not in str(failure.value)
 
 
+def test_a_refusal_without_a_reason_names_expired_credentials(s3: S3Service) -> None:
+    s3.put("in/a.txt", b"hello")
+    s3.fail = lambda asked: (400, "ExpiredToken")  # which an answer to HEAD cannot say
+    for use in (opened, storage_of(OBJECT).check_writable):
+        with pytest.raises(UsageError, match=r"credentials have expired\): sign in again, or check AWS_PROFILE"):
+            use(OBJECT)
+
+
 def test_what_does_not_exist_is_named(s3: S3Service) -> None:
     with pytest.raises(UsageError, match=r"^s3://data/none.txt does not exist: check the path$"):
         opened(Location("s3://data/none.txt"))
