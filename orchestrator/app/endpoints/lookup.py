@@ -76,7 +76,8 @@ def _endpoint(name: str, namespace: str | None, declared: Collection[str]) -> En
             endpoint = HuggingFaceEndpoint(name, namespace=namespace)
         except ValueError as error:
             raise UsageError(
-                f"{name!r} is not in the settings file, and is not a valid name at Hugging Face: {error}"
+                f"{name!r} is not in the settings file, and is not a valid name at Hugging Face: {error}; "
+                "what a run has used has the name that `orchestrator status` shows"
             ) from error
     if isinstance(endpoint, LocalEndpoint | LocalServer | Engine | RayEndpoint):
         where = "a Ray cluster" if isinstance(endpoint, RayEndpoint) else "this machine"
