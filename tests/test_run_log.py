@@ -151,3 +151,17 @@ def test_the_last_lines_are_divided_into_time_level_and_text_unless_others_wrote
         LogLine("2026-11-30T04:00:00.000Z", "info", "run_began run=1"),
         LogLine("", "", "[9 bytes of output are left out here]"),
     ]
+
+
+def test_a_record_that_its_library_prints_itself_is_not_printed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    own = logging.StreamHandler()
+    logger = logging.getLogger("a_library_with_a_handler")
+    logger.addHandler(own)
+    logging.root.addHandler(ours := LogHandler())
+    try:
+        logger.getChild("part").warning("Retrying in 1s")
+        logging.getLogger("another_library").warning("other news")
+    finally:
+        logging.root.removeHandler(ours)
+        logger.removeHandler(own)
+    assert capsys.readouterr().err.splitlines() == ["Retrying in 1s", "WARNING:another_library:other news"]

@@ -69,6 +69,16 @@ def show_traceback(error: BaseException) -> None:
         STDERR.print(line)
 
 
+def _printed_by_its_library(record: logging.LogRecord) -> bool:
+    """Whether a handler below the root prints it, too: huggingface_hub has one, and hands its records on as well."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger is not logging.root:
+        if any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+            return True
+        logger = logger.parent
+    return False
+
+
 class LogHandler(logging.Handler):
     """Prints log records to standard error, line by line, above the progress bar; ours as other messages."""
 
@@ -78,6 +88,8 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; events with the time of day in UTC."""
+        if _printed_by_its_library(record):
+            return
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001 - a faulty log call must not make its caller fail
