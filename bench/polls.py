@@ -51,7 +51,7 @@ async def turns(
             begun, before = time.time(), _cpu_of(server)
             async with anyio.create_task_group() as group:
                 while time.time() < begun + TURN:
-                    group.start_soon(*((client.poll, took) if polls else (other.poll, [])))
+                    group.start_soon((client if polls else other).poll, took if polls else [])
                     await anyio.sleep(1 / PER_SECOND)
             cpu[polls] += _cpu_of(server) - before
             rates[polls].append(_rate(ledger, begun + MARGIN, begun + TURN - MARGIN))
