@@ -47,7 +47,7 @@ def report_lines(report: RunResult) -> None:
         output = "the output has no rows" if kept is None else f"the output of run {kept} is kept"
         STDERR.print(f"nothing was completed: {output}")
     if counts.discarded:
-        show_causes(report.causes)
+        show_causes(report.causes, counts.discarded)
         STDERR.print(f"ask the discarded ones again: orchestrator retry {run.id}")
 
 
@@ -101,8 +101,8 @@ def token_line(tokens: Tokens) -> str:
     return f"tokens {', '.join(parts)}" if parts else ""
 
 
-def show_causes(causes: Sequence[Cause]) -> None:
-    """Print failures grouped by cause, with one sample each."""
+def show_causes(causes: Sequence[Cause], discarded: int) -> None:
+    """Print the most frequent causes of failures, with one sample each, and how many of the discarded have others."""
     table = Table(box=None, pad_edge=False)
     for column in ("items", "cause", "message", "for example"):
         table.add_column(column, overflow="fold", justify="right" if column == "items" else "left")
@@ -110,3 +110,5 @@ def show_causes(causes: Sequence[Cause]) -> None:
         status = f" {cause.status}" if cause.status else ""
         table.add_row(f"{cause.items:,}", f"{cause.kind}{status}", cause.message, cause.sample)
     STDERR.print(table)
+    if (others := discarded - sum(cause.items for cause in causes)) > 0:
+        STDERR.print(f"and {count(others, 'item')} for other causes")

@@ -44,7 +44,7 @@ def status(context: typer.Context, run: SomeRun = None, json: AsJson = False) ->
     if found.error:
         say(f"ended early: {found.error}")
     if causes:
-        show_causes(causes)
+        show_causes(causes, counts.discarded)
     for hint in _hints(standing):
         STDERR.print(hint)
 

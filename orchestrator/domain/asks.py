@@ -50,7 +50,8 @@ class OpenAsk(Item):
     It is known by its rollout's item, the `hash` of what is asked of whom, and `nth`: how many equal asks of the same
     item came before it. `number`: its place in the rollout, from 1. `endpoint`: the name under which the rollout asks;
     None if this is a call of the user's own function. `failed`: its failed attempts. `shares`: the hash under which
-    other rollouts share its answer; None if none does. `timed`: whether it has a deadline of its own.
+    other rollouts share its answer; None if none does. `deadline`: the seconds in which it must be answered, if the
+    rollout has set any.
     """
 
     rollout: str = ""
@@ -61,4 +62,4 @@ class OpenAsk(Item):
     step: str | None = None
     failed: list[FailedAsk] = field(default_factory=list)
     shares: bytes | None = None
-    timed: bool = False
+    deadline: float | None = None

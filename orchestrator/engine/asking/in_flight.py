@@ -86,10 +86,15 @@ class InFlight:
         if sent.rival is not None:
             self._cancel(sent.rival)
 
-    def give_up(self, unwanted: Container[int]) -> None:
-        """Remove requests of which no item is wanted any more, given the keys of those that are not."""
-        for sent in [sent for sent in self._requests if all(item.key in unwanted for item in sent.items)]:
+    def give_up(self, unwanted: Container[int]) -> float:
+        """Remove requests of which no item is wanted any more, given the keys of those that are not.
+
+        Return for how many seconds the oldest of them was in flight; 0 if there was none.
+        """
+        given_up = [sent for sent in self._requests if all(item.key in unwanted for item in sent.items)]
+        for sent in given_up:
             self._cancel(sent)
+        return max((time.monotonic() - sent.since for sent in given_up), default=0.0)
 
     def _cancel(self, sent: SentRequest) -> None:
         if sent in self._requests:

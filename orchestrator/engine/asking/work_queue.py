@@ -7,11 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.domain.batching import Limits, ReadyItems
+from orchestrator.domain.phrases import count
 from orchestrator.domain.verdict import asked_alone
 from orchestrator.domain.waiting import after_failure
 from orchestrator.engine.asking.commits import nothing
@@ -60,8 +61,6 @@ class Demand:
 class WorkQueue(ABC):
     """Hands out batches, and takes them back. Knows no endpoint, and not where its items come from."""
 
-    unit: ClassVar = "item"  # what it counts, for people
-
     def __init__(self, work: RunContext) -> None:
         self.work = work
         self.suspects: set[int] = set()  # items that may have caused a crash: asked alone, before all others
@@ -90,6 +89,11 @@ class WorkQueue(ABC):
     @abstractmethod
     def left(self) -> int:
         """Items that are not settled, as far as that is known."""
+
+    @property
+    def what_is_left(self) -> str:
+        """Return for example `12 items left`."""
+        return f"{count(self.left, 'item')} left"
 
     @property
     def idle_since(self) -> float | None:

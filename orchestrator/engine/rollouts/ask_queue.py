@@ -10,6 +10,7 @@ import anyio
 
 from orchestrator.domain.asks import OpenAsk
 from orchestrator.domain.attempt import Completed, Discarded, RetryLater
+from orchestrator.domain.phrases import count
 from orchestrator.domain.running_totals import Total
 from orchestrator.engine.asking.commits import nothing
 from orchestrator.engine.asking.leased_items import shared
@@ -92,8 +93,6 @@ class OpenRollouts(Protocol):
 class AskQueue(WorkQueue):
     """Asks of open rollouts for one route. An ask leaves it once its outcome is on disk."""
 
-    unit = "ask"
-
     def __init__(self, rollouts: OpenRollouts, route: Route, in_flight: InFlight) -> None:
         super().__init__(rollouts.work)
         self.in_flight = in_flight
@@ -141,6 +140,11 @@ class AskQueue(WorkQueue):
         return self._rollouts.left_for(self)
 
     @property
+    def what_is_left(self) -> str:
+        """Return for example `12 asks of judge left`."""
+        return f"{count(self.left, 'ask')} of {self.route.name} left"
+
+    @property
     def idle_since(self) -> float | None:
         """Since when nothing was asked here that is not to be asked again later; None if no rollout could ask now."""
         return None if self._asks and self._rollouts.is_stuck(self) else self._idle_since
@@ -164,7 +168,7 @@ class AskQueue(WorkQueue):
         policy = self.work.policy
         if policy.hedge or policy.item_timeout is not None:
             return True
-        return self._times_asks and any(isinstance(one, OpenAsk) and one.timed for one in items)
+        return self._times_asks and any(isinstance(one, OpenAsk) and one.deadline is not None for one in items)
 
     def set_demand(self, consumer: object, demand: Demand | None) -> None:
         """Keep this demand ready for a consumer from now on; None removes the consumer."""
@@ -201,7 +205,7 @@ class AskQueue(WorkQueue):
         """Add an ask, which waits for the answer to an equal one if there is one."""
         self._asks[ask.key] = ask
         self._idle_since = None
-        self._times_asks |= ask.timed
+        self._times_asks |= ask.deadline is not None
         if not self._demands:
             self._rollouts.note_waking()
         if self.ended:  # no rollout may be left that asks the other routes

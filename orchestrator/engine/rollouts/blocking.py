@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from orchestrator.engine.rollouts.where import is_the_users
 from orchestrator.engine.tasks import task_group
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ class _Watch:
                 )
 
     def _where(self) -> str | None:
-        """Return the innermost place in the user's file that the event loop is executing; None if it is elsewhere."""
+        """Return the innermost place in the user's code that the event loop is executing; None if it is elsewhere."""
         frame: FrameType | Any = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for debuggers
         while frame is not None:
-            if frame.f_code.co_filename == self._file:
-                return f"{self._file}:{frame.f_lineno} in {frame.f_code.co_name}"
+            file = frame.f_code.co_filename
+            if file == self._file or is_the_users(file):
+                return f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
             frame = frame.f_back
         return None

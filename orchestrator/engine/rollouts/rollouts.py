@@ -221,7 +221,8 @@ class Rollouts:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also exit(), and the cancellation of something of its own
-            outcome = Discarded(failure_of(error))
+            why = error if rollout.spoiled is None else rollout.spoiled.with_traceback(error.__traceback__)
+            outcome = Discarded(failure_of(why))
         if not rollout.left:
             self._end(rollout, outcome)
 
@@ -240,7 +241,7 @@ class Rollouts:
         for queue in {self._queue_of(ask) for ask in rollout.asks.values()}:
             queue.abandon([ask for ask in rollout.asks.values() if self._queue_of(ask) is queue])
         self.ask_for_more()
-        if rollout.over:
+        if rollout.over and (rollout.spoiled is None or not isinstance(outcome, Discarded)):
             outcome = None if rollout.spoiled is None else Discarded(rollout.spoiled)
         if outcome is not None:
             self._ending += 1
@@ -259,7 +260,7 @@ class Rollouts:
             pending.settle(ask)
             return pending
         if deadline is not None:
-            ask.timed, ask.shares = True, None  # its deadline concerns no other rollout
+            ask.deadline, ask.shares = deadline, None  # its deadline concerns no other rollout
             self._add_deadline(deadline, self._queue_of(ask).awake, rollout, ask)
         self._running -= not rollout.asks
         self._asked += 1
@@ -371,9 +372,11 @@ class Rollouts:
             timeout = f"policy.item_timeout={self.work.policy.item_timeout:g}"
             deadline.rollout.end_early(RequestFailed(FailureKind.TIMEOUT, f"its rollout took longer than {timeout} s"))
         else:
-            failure = RequestFailed(FailureKind.TIMEOUT, "it was not answered within its deadline")
-            self._queue_of(ask).in_flight.give_up({ask.key})
-            await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), 0.0)])
+            failure = RequestFailed(
+                FailureKind.TIMEOUT, f"it was not answered within its deadline of {ask.deadline:g} s"
+            )
+            seconds = self._queue_of(ask).in_flight.give_up({ask.key})
+            await self._queue_of(ask).settle([Settlement(ask, Discarded(failure), seconds)])
 
 
 def _in_json(what: str, returned: object) -> str:

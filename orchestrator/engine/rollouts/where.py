@@ -8,9 +8,8 @@ from pathlib import Path
 
 from orchestrator.domain.errors import FailureKind, RequestFailed, described
 
-_NOT_THE_USERS = tuple(
-    str(folder) for folder in (Path(__file__).parents[2], *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
-)
+_NOT_THE_USERS = str(Path(__file__).parents[2]), sysconfig.get_path("stdlib"), "<frozen "
+_PACKAGES = {"site-packages", "dist-packages"}  # also of environments below this one
 
 
 def failure_of(error: BaseException) -> RequestFailed:
@@ -24,10 +23,15 @@ def failure_of(error: BaseException) -> RequestFailed:
     return RequestFailed(FailureKind.ROLLOUT, f"{described(error)}{place}")
 
 
+def is_the_users(file: str) -> bool:
+    """Whether code is the user's own: neither ours, nor of Python or an installed package."""
+    return not file.startswith(_NOT_THE_USERS) and _PACKAGES.isdisjoint(Path(file).parts)
+
+
 def _where(error: BaseException) -> str | None:
     """Return the innermost place outside of libraries; None if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
-        if not frame.filename.startswith(_NOT_THE_USERS):
+        if is_the_users(frame.filename):
             return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
     return None

@@ -12,7 +12,6 @@ import anyio
 from orchestrator.domain.budget import to_finish
 from orchestrator.domain.errors import BudgetSpent, EndpointLost, NotAwake
 from orchestrator.domain.events import BudgetReached, SessionLost
-from orchestrator.domain.phrases import count
 from orchestrator.domain.terms import cost_of
 from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.run.readings import note
@@ -164,7 +163,7 @@ async def connected(
 
 def _over_budget(endpoint: Awake, standing: BudgetStanding, queue: WorkQueue, presence: Presence) -> BudgetSpent:
     seconds, price = to_finish(queue.left, presence.settled, endpoint.spent), endpoint.price_per_hour
-    text = f"{standing} with {count(queue.left, queue.unit)} left"
+    text = f"{standing} with {queue.what_is_left}"
     if seconds is not None:
         text += f", which would take about {seconds:.0f} s more"
         text += f" and cost about ${cost:.2f}" if (cost := cost_of(seconds, price)) is not None else ""

@@ -292,7 +292,7 @@ async def test_a_rollout_that_asks_without_end_is_discarded(store: Store, tmp_pa
     job = rollout_job(["endless", "short"], rollout, endpoint, tmp_path, Policy(backoff=QUICK, max_asks=7))
     await run(job, store)
     assert outputs(job) == {"i1": "done"}
-    assert failures(job)["i0"]["message"] == "it asks more than policy.max_asks=7 times"
+    assert failures(job)["i0"]["message"].startswith("it asks more than policy.max_asks=7 times (at test_rollouts.py:")
     assert len(endpoint.texts) == 7
 
 
@@ -310,7 +310,9 @@ async def test_an_ask_with_a_deadline_fails_when_it_is_over_and_fails_again_at_t
     job = rollout_job(["slow", "fast"], rollout, endpoint, tmp_path, Policy(backoff=QUICK, timeout=20))
     with anyio.fail_after(60):
         await run(job, store)
-    assert outputs(job) == {"i0": "it was not answered within its deadline", "i1": "FAST"}
+    assert outputs(job) == {"i0": "it was not answered within its deadline of 5 s", "i1": "FAST"}
+    (failed,) = await store.transcripts.of(1, "i0")
+    assert failed["seconds"] == pytest.approx(5.0, abs=1.0)
 
 
 async def test_a_rollout_that_takes_too_long_is_discarded(store: Store, tmp_path: Path) -> None:
@@ -325,7 +327,9 @@ async def test_a_rollout_that_takes_too_long_is_discarded(store: Store, tmp_path
     job = rollout_job(["slow", "fast"], rollout, endpoint, tmp_path, policy)
     await run(job, store)
     assert outputs(job) == {"i1": "FAST"}
-    assert failures(job)["i0"]["message"] == "its rollout took longer than policy.item_timeout=10 s"
+    why = failures(job)["i0"]["message"]
+    assert why.startswith("its rollout took longer than policy.item_timeout=10 s (at test_rollouts.py:")
+    assert why.endswith(" in rollout)")
 
 
 async def test_a_result_of_a_called_function_is_recorded_and_its_failure_is_not(store: Store, tmp_path: Path) -> None:
