@@ -243,7 +243,7 @@ def _grows() -> bool:
 def _line(error: BaseException) -> str:
     """Return the last line of an error's text, in which Ray puts the cause after a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:_SHOWN]
+    return (lines[-1].rstrip(".") if lines else type(error).__name__)[:_SHOWN]
 
 
 if __name__ == "__main__":

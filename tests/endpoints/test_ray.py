@@ -117,7 +117,7 @@ def test_a_job_on_a_cluster_is_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("auto", ".*"),  # no cluster is known to this machine
+        ("auto", r".*[^.]"),  # no cluster is known to this machine
         ("{host}:{port}", r"cannot connect to {host}:{port} \(Connection refused\)"),  # Ray would try for a minute
         ("{host}.invalid:6379", r"cannot connect to {host}.invalid:6379 \(the name does not resolve: .*\)"),
         ("{host}:6379x", ".*6379x.*"),
