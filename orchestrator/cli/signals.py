@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# by whoever started this process, such as `nohup`; what a job file sets while it is loaded does not count
+_IGNORED = frozenset(number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN)
 _FIRST = 30.0  # seconds that the event loop has to take a signal: the job's code may just be busy
 _SECOND = 5.0  # the same, from the second signal on
 _ENDING = 15.0  # seconds that ending may take, not counting pausing, which has deadlines of its own
@@ -78,7 +80,7 @@ class _Way:
         self._loop = loop
         self._deliver = deliver
         self._pid = os.getpid()
-        self._wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._wanted = [number for number in _SIGNALS if number not in _IGNORED]
         self._alarm: Any = None  # the previous handler, whose type has no public name in typeshed
         self._untaken: list[float] = []  # arrival times of signals that the event loop has not taken yet
         self._received = 0

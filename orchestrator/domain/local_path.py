@@ -16,6 +16,7 @@ _BARE = re.compile(
 )
 _OTHER_NAMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs"}  # those of other tools
 _USER = re.compile(r"(?<=/)[^/@]*@")  # and a password
+_VARIABLE = re.compile(r"(?:^|(?<=/))\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})(?=/|$)")  # as a whole folder's name
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 
 
@@ -28,6 +29,11 @@ def local_path(given: str | Path) -> Path:
         raise UsageError(f"{scheme[1]}:// is not supported ({shown}): {remedy}")
     if os.sep == "/" and _DRIVE.match(str(given)):
         raise UsageError(f"{given} is a path on Windows, and would be one file name here: write it with slashes")
+    if (found := _VARIABLE.search(str(given))) and not os.path.lexists(str(given)[: found.end()]):
+        name = found[1] or found[2]
+        raise UsageError(
+            f"{given}: only a shell replaces {found[0]}: use Python's os.environ[{name!r}], or write it out"
+        )
     if not str(given) or "\0" in str(given):
         raise UsageError(f"{str(given)!r} is not a path: give the path of a file")
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from orchestrator.domain.urls import holds_key, names_key
+from orchestrator.domain.urls import holds_key, names_key, names_option, without_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +93,8 @@ class Secrets:
 def holds_secret(value: object) -> bool:
     """Whether plain data contains something that looks like a secret: a URL with a key, or a text named like a secret.
 
-    Names are the keys of objects and the options of a command line (`--api-key X`, `--api-key=X`).
+    Names are the keys of objects and those of options, variables and headers in a command line (`--api-key X`,
+    `--api-key=X`, `API_KEY=X`, `Authorization: X`).
     """
     match value:
         case str():
@@ -101,8 +102,10 @@ def holds_secret(value: object) -> bool:
         case Mapping():
             return any(holds_secret(part) or (_is_text(part) and names_key(str(name))) for name, part in value.items())
         case list() | tuple():
-            options = (word.partition("=")[0] for word in value if isinstance(word, str) and word.startswith("-"))
-            return any(map(holds_secret, value)) or any(map(names_key, options))
+            words = [word for word in value if isinstance(word, str)]
+            return any(names_option(word) or without_settings(word) != word for word in words) or any(
+                map(holds_secret, value)
+            )
     return False
 
 

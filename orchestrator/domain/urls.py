@@ -13,6 +13,12 @@ _KEY = re.compile(  # must not match api-version, model and deployment; Azure Fu
 )
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 _PASSWORD = re.compile(r"://[^\s/?#@:]*:[^\s/?#@]+@")  # of a proxy, or of a database
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|\S+)"
+_SETTINGS = (  # in the arguments of a command, or in a line for a shell
+    re.compile(rf"(?<![\w?&./-])(-{{0,2}}[A-Za-z][\w-]*)(=){_VALUE}"),  # --api-key=KEY, API_KEY=KEY
+    re.compile(rf"(?<!\S)(--?[A-Za-z][\w-]*)(\s+){_VALUE}"),  # --api-key KEY
+    re.compile(r"(?<![\w-])([A-Za-z][\w-]*)(:\s+)[^\"']+"),  # Authorization: Bearer KEY
+)
 _PART = re.compile(r"(?<=[?&])([^=&#\s]+=)?([^&#\s]+)")
 
 
@@ -43,7 +49,7 @@ def is_loopback(host: str | None) -> bool:
 def shown(value: object) -> object:
     """Return plain data with all values in the queries of URLs masked, even those not named like a key.
 
-    In lists, such as a command, what an option that is named like a key sets is masked too.
+    In lists, such as a command, what is set under a name like a key's is masked too, as in `without_settings`.
     """
     if isinstance(value, str):
         return _PART.sub(r"\1***", value) if _URL.fullmatch(value) else value
@@ -52,16 +58,30 @@ def shown(value: object) -> object:
     return _arguments_shown(value) if isinstance(value, list | tuple) else value
 
 
+def names_option(argument: object) -> bool:
+    """Whether the next argument of a command is a key: `--api-key`."""
+    return isinstance(argument, str) and argument.startswith("-") and names_key(argument)
+
+
+def without_settings(argument: str) -> str:
+    """Return an argument of a command with the values masked that it sets under a name like a key's.
+
+    These are options, environment variables and headers: `--api-key=KEY`, `API_KEY=KEY`, `Authorization: Bearer KEY`.
+    """
+    for setting in _SETTINGS:
+        argument = setting.sub(lambda one: f"{one[1]}{one[2]}***" if names_key(one[1]) else one[0], argument)
+    return argument
+
+
 def _arguments_shown(arguments: Sequence[object]) -> list[object]:
-    """Return the parts of a list; an option is `--api-key KEY` or `--api-key=KEY`."""
+    """Return the parts of a list, which may be a command."""
     kept: list[object] = []
     for part in arguments:
-        option = kept[-1] if kept else None
-        name, mark, _ = part.partition("=") if isinstance(part, str) else ("", "", "")
-        if isinstance(option, str) and option.startswith("-") and names_key(option):
+        if kept and names_option(kept[-1]):
             kept.append("***")
         else:
-            kept.append(f"{name}=***" if mark and name.startswith("-") and names_key(name) else shown(part))
+            found = shown(part)
+            kept.append(without_settings(found) if isinstance(found, str) else found)
     return kept
 
 

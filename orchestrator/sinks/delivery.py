@@ -117,9 +117,14 @@ class FileSink(ABC):
 
         `runs`: also the names under which outputs of these runs are kept if a delivery with fewer rows replaces them.
         """
-        files = self._files()
-        temporary = (aside_of(path) if isinstance(path, Path) else announced(path) for path in files)
-        return *files, *temporary, *(kept_as(self.path, run) for run in runs)
+        with writing(self.path):
+            files = self._files()
+            temporary = [aside_of(path) if isinstance(path, Path) else announced(path) for path in files]
+            every = *files, *temporary, *(kept_as(self.path, run) for run in runs)
+            for path in every:
+                if isinstance(path, Path):
+                    path.is_symlink()  # fails if the name is longer than the file system takes
+        return every
 
     def standing(self) -> tuple[str, Mapping[str, object]] | None:
         """Return a text that changes with any file of the delivery or setting of the sink, and the manifest.
@@ -172,6 +177,8 @@ class FileSink(ABC):
 def _output(given: str | Path) -> Target:
     """Return where an output is written: its absolute path or its location, which may have placeholders."""
     target = target_of(given)
+    if str(given).endswith("/"):  # `Path` would drop it
+        raise UsageError(f"{given} is a folder, and an output is a file: give its path, such as {given}out.jsonl")
     if isinstance(target, Path):
         return target if target.is_absolute() else Path(escaped(str(Path.cwd()))) / target
     if target.scheme in WEB:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.item import Row
 from orchestrator.domain.location import Location, is_location
 from orchestrator.sources.columns import check_header, identified
 from orchestrator.sources.pattern import same_files
@@ -23,8 +24,6 @@ from orchestrator.sources.reading import absolute, opened, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from orchestrator.domain.item import Row
 
 _ROWS = 1000  # fetched at a time
 _COPY = 1 << 20  # bytes
@@ -40,7 +39,8 @@ class QuerySource:
     """The rows of a query over an SQLite or DuckDB file, read as a stream, in the order in which the query has them.
 
     The query can only read. `parameters`: the values of its placeholders, in order or by name. Values from DuckDB are
-    as in `ParquetSource`; those from SQLite are as stored, with bytes as base64. The rows are those of one moment,
+    as in `ParquetSource`; those from SQLite are as stored, with bytes as base64; a row with text
+    that is not UTF-8 is unreadable. The rows are those of one moment,
     whatever other programs write meanwhile. A location (`s3://bucket/mails.db`) is copied to a temporary file for each
     reading, because a query reads here and there in its database.
     """
@@ -142,13 +142,31 @@ def _fetched(source: QuerySource, cursor: sqlite3.Cursor, names: Sequence[str]) 
     with _sqlite_words(source):
         rows = chain.from_iterable(iter(lambda: cursor.fetchmany(_ROWS), []))
         for number, row in enumerate(rows, 1):
-            yield identified(dict(zip(names, map(_value, row), strict=True)), source.id, "row", number)
+            columns = dict(zip(names, map(_value, row), strict=True))
+            if (name := next((name for name, value in columns.items() if type(value) is _Undecoded), None)) is None:
+                yield identified(columns, source.id, "row", number)
+            else:
+                why = f"row {number} has text that is not valid UTF-8 in column {name!r}"
+                yield Row({"row": number, "raw": str(columns[name])[:500]}, unreadable=why)
+
+
+class _Undecoded(str):
+    """Text that is not UTF-8, as far as it can be shown. SQLite stores any bytes as text."""
+
+    __slots__ = ()
+
+
+def _text(stored: bytes) -> str:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return _Undecoded(stored.decode(errors="replace"))
 
 
 def _connected(path: Path) -> sqlite3.Connection:
     """Connect so that nothing can be written: neither to this database nor, with ATTACH or VACUUM INTO, to another."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False)
-    connection.text_factory = lambda text: text.decode(errors="replace")
+    connection.text_factory = _text
     connection.set_authorizer(_only_reading)
     return connection
 

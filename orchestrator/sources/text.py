@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import Row
 from orchestrator.sources.reading import MOST_OF_LINE, FileSource, excerpt, filled_lines, reading, unpacked
+from orchestrator.sources.signature import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +31,13 @@ class TextSource(FileSource):
     @contextmanager
     def _open(self, path: Target) -> Iterator[Iterator[Row]]:
         with unpacked(path) as stream:
+            with reading(path):
+                head = stream.peek(HEAD)
+            if b"\n" not in head and head.count(b"\r") > 1:
+                raise UsageError(
+                    f"{path} has lines that end with a carriage return alone, as on old Macs: write it again with the "
+                    "output of `tr '\\r' '\\n'`"
+                )
             yield self._rows(path, stream)
 
     def _rows(self, path: Target, stream: BinaryIO) -> Iterator[Row]:

@@ -22,6 +22,7 @@ from orchestrator.wires.quota import used_up_for
 _LACKS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}  # this machine has run out
 Failure = RequestFailed | EndpointLost | EndpointRefused | OutOfCredit
 
+_MOMENT = 1e9  # seconds: larger numbers count from 1970
 _SHOWN = 500  # characters of a server's message that are kept
 
 # every request would be answered alike: continuing costs money and changes nothing
@@ -232,17 +233,17 @@ def on_one_line(text: str) -> str:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait: `retry-after-ms`, `Retry-After` (a number or a date), or the quota's headers."""
+    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the server's own clock, if its time is known
     with suppress(ValueError):
         return _wait(float(headers.get("retry-after-ms", "")) / 1000)
     value = headers.get("Retry-After")
     if value is None:
         seconds = used_up_for(headers)
-        return _wait(seconds + 1) if seconds else None
+        return _wait(_from(now, seconds) + 1) if seconds else None
     with suppress(ValueError):
-        return _wait(float(value))
+        return _wait(_from(now, float(value)))
     if (then := _moment(value)) is None:
         return None
-    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # by the server's own clock, if its time is known
     return _wait((then - now).total_seconds())
 
 
@@ -253,6 +254,11 @@ def _moment(text: str) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):  # not a date, or one with an absurd zone or year
         return None
+
+
+def _from(now: datetime, seconds: float) -> float:
+    """Return the seconds from now; a number of more than 30 years is a moment, as some gateways send it."""
+    return seconds - now.timestamp() if seconds > _MOMENT else seconds
 
 
 def _wait(seconds: float) -> float | None:

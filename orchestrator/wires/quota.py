@@ -40,7 +40,7 @@ def refilled_in(headers: Mapping[str, str]) -> float | None:
 
 def _seconds(duration: str) -> float:
     """Return durations such as `6m0.5s` in seconds; a bare number is seconds; 0 for anything else."""
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", duration):
+    if re.fullmatch(r"\d{1,10}(\.\d{1,9})?", duration):
         return float(duration)
     parts = list(_PART.finditer(duration))
     if "".join(part[0] for part in parts) != duration:

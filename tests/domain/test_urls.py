@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.domain.secrets import holds_secret
 from orchestrator.domain.urls import holds_key, shown, without_keys, without_secrets
 
 
@@ -57,3 +58,21 @@ def test_options_of_a_command_that_are_named_like_a_key_are_masked() -> None:
     assert shown(command) == [
         *("server", "--api-key", "***", "--hf-token=***", "--port", "80", "--max-tokens=5", "MODE=key"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "seen"),
+    [
+        ("HF_TOKEN=hf_1", "HF_TOKEN=***"),
+        ("MY_API_KEY='a b' vllm serve --max-tokens 5", "MY_API_KEY=*** vllm serve --max-tokens 5"),
+        ('serve --api-key "a b" --port 80', "serve --api-key *** --port 80"),
+        ("Authorization: Bearer sk-1", "Authorization: ***"),
+        ("curl -H 'x-api-key: sk 1' http://h/", "curl -H 'x-api-key: ***' http://h/"),
+        ("KEYS=3", "KEYS=3"),
+        ("-v", "-v"),
+        ("token:/run/token", "token:/run/token"),
+    ],
+)
+def test_what_an_argument_of_a_command_sets_under_the_name_of_a_key_is_masked(argument: str, seen: str) -> None:
+    assert shown(["env", argument]) == ["env", seen]
+    assert holds_secret(["env", argument]) is (argument != seen)

@@ -65,6 +65,18 @@ class TestDuckDb(FileSourceConformance):
         return QuerySource(QUERY, in_duckdb(folder / "in.db", rows=list(enumerate(texts))), id="id")
 
 
+def test_a_row_with_text_of_sqlite_that_is_not_utf_8_is_unreadable(tmp_path: Path) -> None:
+    path = in_sqlite(tmp_path / "in.db", "CREATE TABLE texts (id, text)", "INSERT INTO texts VALUES (1, 'one')")
+    in_sqlite(path, "INSERT INTO texts VALUES (2, CAST(x'636166e9' AS TEXT)), (CAST(x'e8' AS TEXT), 'three')")
+    first, *others = read(QuerySource("SELECT id, text FROM texts", path, id="id"))
+    assert first.columns == {"id": 1, "text": "one"}
+    assert [row.unreadable for row in others] == [
+        "row 2 has text that is not valid UTF-8 in column 'text'",
+        "row 3 has text that is not valid UTF-8 in column 'id'",
+    ]
+    assert others[0].columns == {"row": 2, "raw": "caf\ufffd"}
+
+
 @every_database
 @pytest.mark.parametrize(
     ("condition", "parameters"),

@@ -634,6 +634,21 @@ def test_a_sink_names_every_file_that_it_writes(path: Path) -> None:
     assert all(aside.name.startswith(f".{file.name}.") for aside, file in zip(sink.writes()[3:], named, strict=True))
 
 
+def test_a_name_that_leaves_no_room_for_temporary_names_is_refused(tmp_path: Path) -> None:
+    for length in (228, 300):
+        with pytest.raises(
+            UsageError, match=r"x\.jsonl cannot be written \(File name too long\): choose another path$"
+        ):
+            JsonlSink(tmp_path / f"{length * 'x'}.jsonl").writes((123,))
+    assert JsonlSink(tmp_path / f"{200 * 'x'}.jsonl").writes((123,))
+
+
+@pytest.mark.parametrize("path", ["out/", "s3://bucket/out/"])
+def test_a_folder_as_an_output_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=f"^{path} is a folder, .*: give its path, such as {path}out.jsonl$"):
+        JsonlSink(path)
+
+
 @pytest.mark.parametrize("path", ["ftp://host/out.jsonl", Path("hdfs://a/b.parquet"), "file:///out.csv"])
 def test_a_scheme_is_refused_by_name_in_every_sink(path: str | Path) -> None:
     for kind in (sink_for, JsonlSink, CsvSink, ParquetSink):

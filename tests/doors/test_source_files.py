@@ -120,6 +120,27 @@ def test_a_pattern_recognizes_a_matching_file_by_another_name(tmp_path: Path) ->
     assert reads(JsonlSource(tmp_path / "in" / "*.jsonl"), output, tmp_path / "new.jsonl") == [output]
 
 
+def test_a_path_with_a_variable_is_refused_unless_there_is_such_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path, name in [("$HOME/in.jsonl", "HOME"), ("a/${DATA}/in.jsonl", "DATA")]:
+        with pytest.raises(UsageError, match=rf"only a shell replaces \$.*: use Python's os\.environ\['{name}'\]"):
+            JsonlSource(path)
+    JsonlSource("price_$5.jsonl"), JsonlSource("$.jsonl")
+    (tmp_path / "$HOME").mkdir()
+    assert JsonlSource("$HOME/in.jsonl").path == tmp_path / "$HOME" / "in.jsonl"
+
+
+def test_text_whose_lines_end_with_carriage_returns_alone_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes(b"one\rtwo\r")
+    with pytest.raises(UsageError, match=r"in\.txt has lines that end with a carriage return alone.*`tr '\\r' '\\n'`"):
+        read(TextSource(file))
+    file.write_bytes(b"10 %\r20 %\r\n")
+    assert [row.columns["text"] for row in read(TextSource(file))] == ["10 %\r20 %"]
+
+
 @pytest.mark.parametrize("kind", [JsonlSource, CsvSource, TextSource, ParquetSource, FilesSource])
 @pytest.mark.parametrize(
     ("path", "scheme"),

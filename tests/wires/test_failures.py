@@ -223,6 +223,19 @@ def test_a_429_that_an_idle_server_would_repeat_belongs_to_the_request(said: str
     assert failure.kind is kind
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "784111777"}, 86_400.0),
+        ({"Retry-After": "1764540030"}, 30.0),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "1764540030"}, 31.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1764539000"}, 0.0),
+    ],
+)
+def test_a_wait_beyond_thirty_years_is_a_moment_in_seconds_since_1970(headers: dict[str, str], seconds: float) -> None:
+    assert retry_after({**headers, "Date": "Sun, 30 Nov 2025 22:00:00 GMT"}) == seconds
+
+
 def test_a_rate_limit_says_when_its_window_ends() -> None:
     assert retry_after({"RateLimit": '"api";r=0;t=55'}) == 56.0
     assert retry_after({"RateLimit": '"api";r=7;t=55'}) is None
