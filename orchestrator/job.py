@@ -136,8 +136,10 @@ class Job:
             )
         if isinstance(self.source, ReadsResults) and self.source.job == self.name:
             raise ValueError(f"job {self.name!r} cannot read its own results: name another job in its source")
-        if self.parse is not None and not callable(self.parse):
-            raise TypeError("parse must be a function that takes an answer and returns the output")
+        if self.parse is not None and not _is_plain(self.parse):
+            raise TypeError("parse must be a function of an answer that returns the output; not async, no generator")
+        if callable(self.request) and not _is_plain(self.request):
+            raise TypeError("request must be a function of a row that returns the body; not async, no generator")
         if self.schedule is not None and not isinstance(self.schedule, Cron):
             raise TypeError(f"schedule={self.schedule!r} is not a schedule; write schedule=Cron('0 2 * * *')")
         Renderer(self.request)  # raises if the template is invalid
@@ -274,6 +276,26 @@ def _is_rollout(function: object) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _is_plain(function: object) -> bool:
+    """Whether it can be called with one argument, and returns what it makes of it at once."""
+    if not callable(function):
+        return False
+    called = (function, type(function).__call__)
+    if any(inspect.iscoroutinefunction(one) or _yields(one) for one in called):
+        return False
+    try:
+        inspect.signature(function).bind("given")
+    except TypeError:
+        return False
+    except ValueError:  # a function written in C need not tell
+        pass
+    return True
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _needs_run(sink: Sink) -> str:

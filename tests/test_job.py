@@ -23,7 +23,7 @@ from tests.engine.scripted import Scripted, job_of
 from tests.snapshots import items_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from orchestrator import Ask
@@ -212,6 +212,26 @@ def _plain(_row: object, _ask: object) -> object:
 def test_anything_else_is_refused_as_a_rollout(function: object) -> None:
     with pytest.raises(TypeError, match=r"is not an async function of two arguments, a row and `ask`$"):
         with_rollout(Scripted(), function)
+
+
+def _of_two(_answer: object, _row: object) -> object:
+    return None
+
+
+def _generator(answer: object) -> Iterator[object]:
+    yield answer
+
+
+@pytest.mark.parametrize("function", [_of_one, _of_two, _generator, Rolls(), partial(_plain, 1, 2)])
+def test_a_function_that_cannot_make_an_output_or_a_request_is_refused(function: Callable[..., object]) -> None:
+    for name, takes in (("parse", "an answer"), ("request", "a row")):
+        with pytest.raises(TypeError, match=f"^{name} must be a function of {takes} that .*; not async, no generator$"):
+            Job("talk", IterableSource([]), Scripted(), **{name: function})  # type: ignore[arg-type]  # of either
+
+
+def test_a_function_may_be_any_callable_of_one_argument() -> None:
+    for function in (str, len, json.loads, partial(_of_two, 1), lambda *given: given):
+        assert Job("talk", IterableSource([]), Scripted(), parse=function, request=function).parse is function
 
 
 @pytest.mark.parametrize(
