@@ -11,7 +11,7 @@ from orchestrator.cli.command import print_json, with_app
 from orchestrator.cli.options import AsJson, ThisRun
 from orchestrator.cli.terminal import say_fields
 from orchestrator.domain.item import ItemState
-from orchestrator.report.listings import ask_title, item_json
+from orchestrator.report.listings import ask_title, item_json, note_on_asks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +64,11 @@ def item(
         if key not in {"attempts", "asks"}:
             say_fields(f"{key}: {_text(value)}")
     attempts, asks = found["attempts"], found["asks"]
-    for ask in asks if isinstance(asks, list) else []:
+    asks = asks if isinstance(asks, list) else []
+    for ask in asks:
         _show_ask(ask)
+    if note := note_on_asks(asks):
+        say_fields(note)
     for attempt in attempts if isinstance(attempts, list) else []:
         say_fields(
             f"attempt {attempt['number']}: {attempt['outcome']} after {attempt['seconds']:.3f} s {_why(attempt)}"

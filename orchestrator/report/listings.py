@@ -116,6 +116,16 @@ def ask_title(ask: Mapping[str, Any]) -> str:
     return f"{ask['number']}{what}: {ended}"
 
 
+def note_on_asks(asks: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line about asks of several versions of a rollout, which are in one transcript; "" if none are seen."""
+    if len({ask["number"] for ask in asks}) == len(asks):
+        return ""
+    return (
+        "some asks have the same number, because the rollout or its row was edited, or it asked in another order: "
+        "the last of them is the latest"
+    )
+
+
 def queue_json(found: Sequence[Queued], now: float, *, served: bool) -> dict[str, object]:
     """Return the queue for JSON. `served`: whether a daemon is running."""
     return {"served": served, "queue": [asdict(one) | {"stands": stands(one, now)} for one in found]}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from orchestrator.report.listings import note_on_asks
 from orchestrator.store import Store
 from tests.asks import Asked, write_asks, write_totals
 from tests.failed_runs import run_with_failures
@@ -27,7 +28,7 @@ async def _write(path: str) -> None:
             store, run, Asked("good 1", 2, "q", endpoint="judge", outcome="discarded", failures=[BUSY, BUSY])
         )
         await write_asks(store, run, Asked("good 1", 3, {"name": "look_up"}, endpoint=None, step="look_up", answer=1))
-        await write_asks(store, run, Asked("good 1", 4, "q", outcome=None))
+        await write_asks(store, run, Asked("good 1", 4, "q", outcome=None), Asked("good 1", 4, "p", outcome=None))
         await write_totals(store, run, {("writer", "draft"): (2, 1, 0, 3, 4, 0.5)})
 
 
@@ -49,10 +50,13 @@ def test_an_item_is_shown_with_all_that_its_rollout_asked(workplace: Workplace) 
         "  answer: 1",
         "ask 4 of writer: unanswered after 0.250 s",
         "  request: q",
+        "ask 4 of writer: unanswered after 0.250 s",
+        "  request: p",
+        note_on_asks([{"number": 4}, {"number": 4}]),
         "attempt 1: completed after 0.100 s",
     ]
     found = workplace.run("item", "1", "good 1", "--json").json
-    assert [ask["number"] for ask in found["asks"]] == [1, 2, 3, 4]
+    assert [ask["number"] for ask in found["asks"]] == [1, 2, 3, 4, 4]
     assert workplace.run("item", "1", "busy", "--json").json["asks"] == []
 
 

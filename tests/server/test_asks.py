@@ -56,6 +56,9 @@ async def test_the_page_of_an_item_shows_the_first_asks_of_a_long_transcript(htt
     assert "201 of writer" not in page
     assert "and 2 more, which the command line shows" in page
     assert "202 asks" in page
+    assert "some asks have the same number" not in page
+    await write_asks(http.app.store, run, Asked("good 2", 7, "another", answer="b"))
+    assert "some asks have the same number" in await text(http, f"/runs/{run}/items/good%202")
 
 
 async def test_pages_show_the_transcript_of_an_item_and_the_asks_of_a_run(http: Inside, run: int) -> None:

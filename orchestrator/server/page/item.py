@@ -8,7 +8,7 @@ from orchestrator.domain.conversation import answer_turns, conversation_of
 from orchestrator.domain.errors import UsageError
 from orchestrator.domain.item import ItemState
 from orchestrator.domain.phrases import count, duration
-from orchestrator.report.listings import ask_title, moment
+from orchestrator.report.listings import ask_title, moment, note_on_asks
 from orchestrator.report.markup import Markup, joined, tag
 from orchestrator.server.context import context_of
 from orchestrator.server.failures import Refused
@@ -110,6 +110,8 @@ def _asks(asks: object) -> list[Markup]:
     made = asks if isinstance(asks, list) else []
     shown = made[:_ASKS]
     parts = [folded(ask_title(ask), *_content({**ask, "output": None, "kept": None}), *_failed(ask)) for ask in shown]
+    if note := note_on_asks(made):
+        parts.insert(0, tag("p", note, class_="soft"))
     if len(made) > len(shown):
         parts.append(tag("p", f"and {len(made) - len(shown):,} more, which the command line shows", class_="soft"))
     return [section("Asks", *parts, aside=count(len(made), "ask"))] if parts else []
