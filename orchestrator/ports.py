@@ -261,6 +261,16 @@ class DataPlane(Protocol):
 
 
 @runtime_checkable
+class KnowsItsMachine(Protocol):
+    """A data plane that knows what computes the answers."""
+
+    @property
+    def computed_with(self) -> Mapping[str, object]:
+        """What the last digits of an answer depend on, such as the number of threads; empty if it is not known."""
+        ...
+
+
+@runtime_checkable
 class StreamsAnswers(Protocol):
     """A data plane whose server can send answers in parts, so that a load test can see when the first one comes."""
 

@@ -9,6 +9,7 @@ SERVING = "serving on "  # begins its first line: the URL
 TOKEN_ENV = "ORCHESTRATOR_HANDLER_TOKEN"  # what clients must send to a worker or handler on a port
 CONTAINER_TOKEN_ENV = "ORCHESTRATOR_CONTAINER_TOKEN"  # what clients must send to a worker in a container
 CONTAINER_TOKEN_HEADER = "X-Orchestrator-Token"
+COMPUTING = ("device", "hardware", "dtype", "threads", "versions")  # of its health: what the last digits depend on
 
 
 @dataclass(frozen=True, slots=True)

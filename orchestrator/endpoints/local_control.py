@@ -184,7 +184,7 @@ class LocalControl:
         start = self._start
         limits = start.limits(self.info, policy)
         async with self._place.session(policy.timeout) as session:
-            yield LocalData(session, self, policy, limits, start.parameters, bare=start.bare)
+            yield LocalData(session, self, policy, limits, start.parameters, bare=start.bare, info=self.info)
 
     async def kill(self) -> None:
         """Kill the worker, for example because it hangs."""

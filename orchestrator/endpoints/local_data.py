@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
@@ -10,6 +11,7 @@ import aiohttp
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note, input_cut_to
 from orchestrator.domain.errors import EndpointLost, FailureKind, RequestFailed
+from orchestrator.domain.worker import COMPUTING
 from orchestrator.endpoints.bodies import beginning, too_large
 from orchestrator.wires import failures
 from orchestrator.wires.files import contents_in
@@ -56,8 +58,12 @@ class LocalData:
         *,
         bare: bool,
         elsewhere: bool = False,
+        info: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """`bare`: give labels without the list around them. `elsewhere`: the worker is on another machine."""
+        """`bare`: give labels without the list around them. `elsewhere`: the worker is on another machine.
+
+        `info`: what its health route says.
+        """
         self._session = session
         self._worker = worker
         self._timeout, self._most = policy.timeout, policy.max_answer_bytes
@@ -68,6 +74,7 @@ class LocalData:
         self.max_in_flight = _MAX_IN_FLIGHT
         self.quiet_until = 0.0
         self.limits = limits
+        self.computed_with = {name: info[name] for name in COMPUTING if info.get(name) is not None}
 
     async def metrics(self) -> None:
         """Return None: a worker has no metrics, and takes only two requests at once."""

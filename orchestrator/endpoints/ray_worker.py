@@ -165,9 +165,11 @@ class RayWorker:
         """Open the data plane at the address that the process has now."""
         server, url = self._worker.server, str(self._seen.get("url"))
         if isinstance(server, LocalEndpoint):
-            limits = server.limits(self._seen["info"], policy, shared=self._shared)
+            info = self._seen["info"]
+            limits = server.limits(info, policy, shared=self._shared)
             async with session_at(url, self._worker.token, policy.timeout) as session:
-                data = LocalData(session, self, policy, limits, server.parameters, bare=server.bare, elsewhere=True)
+                shape = server.parameters
+                data = LocalData(session, self, policy, limits, shape, bare=server.bare, elsewhere=True, info=info)
                 yield RayData(self, data)
         else:
             async with data_plane(URL(url), self._worker.headers, server.wire_for(policy), policy) as over_http:
@@ -237,6 +239,7 @@ class RayData:
         self._worker = worker
         self._data = data
         self.max_in_flight = data.max_in_flight
+        self.computed_with = data.computed_with if isinstance(data, LocalData) else {}
 
     @property
     def limits(self) -> Limits:

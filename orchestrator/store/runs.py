@@ -51,6 +51,15 @@ _IDENTITIES = """
 SELECT r.spec -> '$.identity' FROM job j JOIN run r ON r.job_id = j.id
 WHERE j.name = :job AND r.spec -> '$.identity' IS NOT NULL GROUP BY 1 ORDER BY max(r.id) DESC
 """
+_COMPUTED_WITH = """
+UPDATE run SET spec = json_insert(spec, '$.computed_with[#]', json(:how))
+WHERE id = :run AND NOT EXISTS (SELECT 1 FROM json_each(spec, '$.computed_with') WHERE value = json(:how))
+"""
+_COMPUTERS = """
+SELECT how.value FROM run one JOIN run r ON r.job_id = one.job_id AND r.spec -> '$.identity' = one.spec -> '$.identity'
+JOIN json_each(r.spec, '$.computed_with') how
+WHERE one.id = :run AND r.id <= one.id GROUP BY 1 ORDER BY min(r.id), min(how.key)
+"""
 
 
 class Runs:
@@ -253,6 +262,16 @@ class Runs:
         statement = "UPDATE run SET spec = json_set(spec, '$.handed_over', :why) WHERE id = :run"
         async with self._database.write() as connection:
             await connection.execute(statement, {"run": run_id, "why": why})
+
+    async def computed_with(self, run_id: int, how: Mapping[str, object]) -> None:
+        """Store what computes answers of this run, unless it is stored already, for the manifest."""
+        async with self._database.write() as connection:
+            await connection.execute(_COMPUTED_WITH, {"run": run_id, "how": exact_json.dumps(how).decode()})
+
+    async def computers(self, run_id: int) -> list[dict[str, object]]:
+        """Return what has computed answers of this run, or of earlier ones of its job with the same identity."""
+        async with self._database.read() as connection:
+            return [exact_json.loads(how) for how in (await connection.execute(_COMPUTERS, {"run": run_id})).scalars()]
 
     async def reopen(self, run_id: int) -> None:
         """Finished, failed or stopped -> open: there are unsettled items again."""

@@ -113,6 +113,7 @@ class WorkerServer:
         self._beside = ThreadPoolExecutor(1, "beside")
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._served: Stepwise | None = None
+        self._health_body = b""
 
     def at(self, place: Place) -> web.Application:
         """Return the routes for the clients that come in at this place."""
@@ -140,8 +141,10 @@ class WorkerServer:
 
     async def load(self, settings: ModelSettings) -> Stepwise:
         """Load the model in its thread. Raises `LoadFailed` with one line if that fails."""
-        self._served = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
-        return self._served
+        served = await asyncio.get_running_loop().run_in_executor(self._thread, _load, settings)
+        self._health_body = exact_json.dumps({"state": "awake", **served.info, **_computing(served, settings)})
+        self._served = served
+        return served
 
     def _handler(self) -> Calls | None:
         return self._served.calls if isinstance(self._served, HandlerSteps) else None
@@ -149,7 +152,7 @@ class WorkerServer:
     async def _health(self, _request: web.Request) -> web.Response:
         if self._served is None:
             return _json(exact_json.dumps({"state": "starting"}), 503)
-        return _json(exact_json.dumps({"state": "awake", **self._served.info}))
+        return _json(self._health_body)
 
     async def _single(self, request: web.Request) -> web.StreamResponse:
         if (handler := self._handler()) is not None:
@@ -216,6 +219,19 @@ def _guarded(step: Callable[[], _T]) -> _T:
             traceback.print_exception(error)
             sys.stderr.flush()
         raise _Stumbled(with_line(error)) from error
+
+
+def _computing(served: Stepwise, settings: ModelSettings) -> dict[str, object]:
+    """Return what the last digits of an answer depend on. Imports nothing, because a handler may lack torch."""
+    modules = {name: sys.modules.get(name) for name in ("torch", "transformers")}
+    versions = {name: str(module.__version__) for name, module in modules.items() if module is not None}
+    about: dict[str, object] = {"threads": settings.threads, "versions": versions}
+    if (torch := modules["torch"]) is not None:
+        device = str(served.info.get("device", "cpu"))
+        cuda = device.startswith("cuda")
+        name = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
+        about["hardware"] = name
+    return about
 
 
 def _load(settings: ModelSettings) -> Stepwise:

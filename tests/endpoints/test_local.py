@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,7 @@ async def test_the_worker_also_answers_in_the_hugging_face_format(shared: LocalC
         async with session.get("http://worker/health") as response:
             health = await response.json()
         assert (health["state"], health["model"], health["threads"]) == ("awake", "classifier", 1)
+        assert health["versions"] == {name: version(name) for name in ("torch", "transformers")}
         status, one = await post("/", {"inputs": "fine"})
         assert (status, one[0]["label"][:6]) == (200, "LABEL_")
         assert await post("/", {"inputs": ["fine", "fine"]}) == (200, [one, one])

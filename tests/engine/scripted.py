@@ -78,6 +78,7 @@ class Scripted:
     slots: anyio.Semaphore | None = None  # as many requests are worked on at once, the others wait
     tokens: int | None = None  # seconds that each answer reports
     metrics: str | None = None
+    machine: Mapping[str, object] = field(default_factory=dict)  # what computes its answers
     delay: float = 0.0  # seconds that each request takes
     rate_limited: int = 0  # requests from now on
     refuses: Mapping[str, float | None] = field(default_factory=dict)  # texts, with the seconds that it announces
@@ -240,6 +241,7 @@ class _Data:
         self.max_in_flight = endpoint.max_in_flight
         self.quiet_until = 0.0
         self.limits = Limits(endpoint.batch_size)
+        self.computed_with = endpoint.machine
 
     async def metrics(self) -> str | None:
         return self._endpoint.metrics

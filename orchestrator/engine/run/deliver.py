@@ -134,6 +134,7 @@ async def _made(run: Run, store: Store) -> dict[str, object]:
         "tokens": {"in": tokens.tokens_in, "out": tokens.tokens_out},
         "cost": await _cost(run, store),
         **await _asked(run, store),
+        **({"computed_with": computers} if (computers := await store.runs.computers(run.id)) else {}),
     }
 
 

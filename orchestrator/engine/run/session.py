@@ -16,6 +16,7 @@ from orchestrator.domain.terms import cost_of
 from orchestrator.engine.asking.fanout import fan_out
 from orchestrator.engine.run.readings import note
 from orchestrator.engine.tasks import task_group
+from orchestrator.ports import KnowsItsMachine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,6 +102,9 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                 if model is None:
                     return None
                 losses.connected(waited=endpoint.waited)
+                if isinstance(model, KnowsItsMachine) and model.computed_with:
+                    how = {"endpoint": endpoint.name, **model.computed_with}
+                    await queue.work.store.runs.computed_with(queue.work.run_id, how)
                 stack.enter_context(stop.until_deadline())
                 # it was lost with nothing done and is back at once, so the requests may be why
                 blames_large = losses.tried and not endpoint.waited

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,6 +15,7 @@ from orchestrator.engine.run.deliver import deliver
 from orchestrator.sinks import JsonlSink
 from orchestrator.store.sqlite import DRIVER
 from orchestrator.store.views import PAGE
+from tests.engine.scripted import Scripted, job_of, run
 from tests.store.big_ledger import fill
 
 if TYPE_CHECKING:
@@ -140,3 +142,19 @@ def alone(columns: Sequence[str], name: str, kept: str | None, output: str) -> b
         return exact_json.dumps(chosen)
     except orjson.JSONEncodeError:
         return json.dumps(chosen, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+async def test_a_manifest_says_what_has_computed_the_answers(store: Store, tmp_path: Path) -> None:
+    one = Scripted(machine={"threads": 1, "versions": {"torch": "2.13.0"}})
+    first = await run(job_of(["a"], one, tmp_path), store)
+    told = {"endpoint": "scripted", **one.machine}
+    assert first.manifest["computed_with"] == [told]
+    again = await run(job_of(["a", "b"], replace(one), tmp_path), store)  # continued on the same machine
+    assert again.manifest["computed_with"] == [told]
+    other = replace(one, machine={"threads": 2})
+    assert (await run(job_of(["a", "b", "c"], other, tmp_path), store)).manifest["computed_with"] == [
+        told,
+        {"endpoint": "scripted", "threads": 2},
+    ]
+    replaced = await run(job_of(["a"], replace(one, model="another", machine={}), tmp_path), store)
+    assert "computed_with" not in replaced.manifest  # its answers are others, and their server says nothing
