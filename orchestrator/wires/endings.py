@@ -6,14 +6,24 @@ models (Anthropic, Cohere, Gemini, GLM, Mistral), in upper or lower case. No wor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, Note
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answers import bad, exact, garbled, refused, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+
+class _HasParameters(Protocol):
+    @property
+    def parameters(self) -> Mapping[str, object]: ...
+
+
+_W = TypeVar("_W", bound=_HasParameters)
 
 _WHOLE = frozenset(
     [
@@ -94,6 +104,18 @@ def with_calls(text: object, calls: list[object], how: object, *, limit: str) ->
     if is_cut(how):
         raise cut_short("where it calls tools", limit)
     return {"content": text or None, "tool_calls": exact(calls)}
+
+
+def reading_by(wire: _W, requests: Sequence[bytes], *names: str) -> _W:
+    """Return the wire with these parameters of a request, which take precedence; itself if it has none of them."""
+    (request,) = requests
+    if not any(b'"%s"' % name.encode() in request for name in names):  # most have none, and need not be read for that
+        return wire
+    fields = exact_json.loads(request)
+    own = {name: fields[name] for name in names if name in fields} if isinstance(fields, dict) else {}
+    copied = copy.copy(wire)
+    object.__setattr__(copied, "parameters", {**wire.parameters, **own})
+    return copied
 
 
 def check_no_call_is_due(parameters: Mapping[str, object], how: object, *, limit: str) -> None:

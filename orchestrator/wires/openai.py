@@ -16,7 +16,7 @@ from orchestrator.wires import files
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, noting, refused, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.endings import check_no_call_is_due, joined_text, no_error, text_of, with_calls
+from orchestrator.wires.endings import check_no_call_is_due, joined_text, no_error, reading_by, text_of, with_calls
 from orchestrator.wires.routes import joined
 from orchestrator.wires.streams import CHATS
 from orchestrator.wires.wire import Body
@@ -84,6 +84,10 @@ class OpenAIChatWire:
         wanted = {} if schema is None else {"response_format": schema.response_format}
         return Body.of(one_answer({"model": self.model, **wanted, **self.parameters, **own}))
 
+    def reading(self, requests: Sequence[bytes]) -> OpenAIChatWire:
+        """Return the wire with the request's own `tool_choice`."""
+        return reading_by(self, requests, "tool_choice")
+
     def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the choice's text, or the JSON in it. Raises `Unfit` if asking again with the reason may help."""
         answer = decoded(content, in_part=True)
@@ -98,7 +102,7 @@ class OpenAIChatWire:
         text, how = joined_text(message.get("content")), choice.get("finish_reason")
         if text == "" and (message.get("reasoning_content") or message.get("reasoning")):
             text = None  # as vLLM has it if a model only reasoned; llama.cpp has an empty text
-        if (calls := _calls(message)) and not self._format.is_json:
+        if (calls := calls_in(message)) and not self._format.is_json:
             read = with_usage([with_calls(text, calls, how, limit="max_tokens")], *usage_of(answer))
         else:
             if not self._format.is_json:
@@ -108,7 +112,7 @@ class OpenAIChatWire:
         return [noting(entry, Note.FIRST) for entry in read] if others else read
 
 
-def _calls(message: Mapping[Any, object]) -> list[object]:
+def calls_in(message: Mapping[Any, object]) -> list[object]:
     """Return the model's tool calls, unchanged. The older `function_call` becomes one of them."""
     match message:
         case {"tool_calls": [_, *_] as calls}:

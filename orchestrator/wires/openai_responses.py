@@ -15,7 +15,7 @@ from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
 from orchestrator.wires.batches import no_streams, one_answer
-from orchestrator.wires.endings import check_no_call_is_due, joined_text, text_of, with_calls
+from orchestrator.wires.endings import check_no_call_is_due, joined_text, reading_by, text_of, with_calls
 from orchestrator.wires.routes import joined
 from orchestrator.wires.streams import RESPONSES
 from orchestrator.wires.wire import Body
@@ -80,6 +80,10 @@ class OpenAIResponsesWire:
             body["text"] = {"format": schema.text_format, **(text if isinstance(text, dict) else {})}
         return Body.of(body)
 
+    def reading(self, requests: Sequence[bytes]) -> OpenAIResponsesWire:
+        """Return the wire with the request's own `tool_choice` and `max_output_tokens`."""
+        return reading_by(self, requests, "tool_choice", "max_output_tokens")
+
     def unpack(self, content: bytes, count: int) -> list[object]:
         """Return the text of all messages, or the JSON in it. A response that has not ended is not an answer.
 
@@ -99,7 +103,7 @@ class OpenAIResponsesWire:
         texts = [text for item in items if isinstance(text := _said(item), str)]
         text = "".join(texts) if texts else None
         usage = usage_of(answer, "input_tokens", "output_tokens")
-        if (calls := [item for item in items if _calls_a_tool(item)]) and not self._format.is_json:
+        if (calls := [item for item in items if calls_a_tool(item)]) and not self._format.is_json:
             return with_usage([with_calls(text, calls, how, limit="max_output_tokens")], *usage)
         if not self._format.is_json:
             check_no_call_is_due(self.parameters, how, limit="max_output_tokens")
@@ -128,7 +132,7 @@ def _said(item: object) -> object:
     return None
 
 
-def _calls_a_tool(item: object) -> bool:
+def calls_a_tool(item: object) -> bool:
     """Whether the item calls a tool that is not the server's own."""
     match item:
         case {"type": "function_call" | "custom_tool_call", "name": str()}:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator import exact_json
 from orchestrator.domain.answer import Answer, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
-from orchestrator.wires.wire import Body
+from orchestrator.wires.wire import Body, ReadsByRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -69,10 +69,11 @@ async def asked(
     except RequestFailed as refusal:
         refusal.sent = False
         raise
+    reader = wire.reading(requests) if isinstance(wire, ReadsByRequest) else wire
     while True:
         content = await post(body)
         try:
-            entries = wire.unpack(content, len(requests))
+            entries = reader.unpack(content, len(requests))
         except Unfit as refusal:
             unfit.append(refusal)
             if len(unfit) > refusal.reasks or (again is not None and not await again()):

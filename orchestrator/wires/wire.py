@@ -65,6 +65,15 @@ class Wire(Protocol):
 
 
 @runtime_checkable
+class ReadsByRequest(Protocol):
+    """A wire whose requests may have parameters of their own by which their answers are read."""
+
+    def reading(self, requests: Sequence[bytes]) -> Wire:
+        """Return the wire that reads the answer to these requests: itself if they have no such parameters."""
+        ...
+
+
+@runtime_checkable
 class AnswersElsewhere(Protocol):
     """A wire whose server puts a request into a queue, and answers it at another URL."""
 

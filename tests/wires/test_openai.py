@@ -475,6 +475,44 @@ def test_plain_text_is_not_an_answer_if_a_call_is_demanded(choice: object, *, du
             chat.unpack(said("x", "length"), 1)
 
 
+@pytest.mark.parametrize("wires_own", ["required", "auto", None])
+@pytest.mark.parametrize("own", ["required", "auto", None])
+async def test_whether_a_call_is_demanded_is_a_matter_of_the_request_that_is_sent(
+    wires_own: str | None, own: str | None
+) -> None:
+    parameters = {} if wires_own is None else {"tool_choice": wires_own}
+    theirs = {} if own is None else {"tool_choice": own}
+    message = {"role": "user", "content": 'a "tool_choice"'}
+    text = {"type": "output_text", "text": "x"}
+    response = {"status": "completed", "output": [{"type": "message", "content": [text]}]}
+    for wire, request, answer in (
+        (OpenAIChatWire("m", parameters), {"messages": [message], **theirs}, said("x")),
+        (OpenAIResponsesWire("m", parameters), {"input": [message], **theirs}, orjson.dumps(response)),
+    ):
+        demanded: object = None
+
+        async def post(body: Body, answer: bytes = answer) -> bytes:
+            nonlocal demanded
+            demanded = orjson.loads(body.content).get("tool_choice")
+            return answer
+
+        try:
+            (entry,) = await asked(wire, [orjson.dumps(request)], post)
+        except RequestFailed as failure:
+            entry = failure
+        assert isinstance(entry, RequestFailed) == (demanded == "required")
+        assert demanded == (own or wires_own)
+
+
+async def test_a_response_is_cut_at_the_limit_of_its_own_request() -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "x"}]}
+    response = {"status": "completed", "output": [message], "usage": {"input_tokens": 3, "output_tokens": 2}}
+    request = orjson.dumps({"input": "hello", "max_output_tokens": 2})
+    (entry,) = OpenAIResponsesWire("m").reading([request]).unpack(orjson.dumps(response), 1)
+    assert isinstance(entry, Answer)
+    assert entry.notes == {Note.CUT}
+
+
 def test_if_json_is_requested_a_tool_call_is_not_an_answer_but_text_beside_it_is() -> None:
     for wire in (*FORMATS, EXTRACT):
         assert wire.unpack(said(RIGHT, tool_calls=[CALL]), 1) == [Answer(orjson.loads(RIGHT), 10, 4)]

@@ -84,3 +84,35 @@ def test_the_text_of_an_answer_is_the_servers_unless_strict_readers_refuse_it(co
 def test_an_unknown_route_is_refused() -> None:
     with pytest.raises(ValueError, match="route must be one of /v1/chat/completions, "):
         OpenAIBatchWire("/v1/images", "m")  # type: ignore[arg-type]  # what it is about
+
+
+TEXT: dict[str, Any] = {"message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+CALLS: dict[str, Any] = {"message": {"role": "assistant", "tool_calls": [{"id": "c"}]}, "finish_reason": "tool_calls"}
+SAID = {"type": "message", "content": [{"type": "output_text", "text": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("route", "answer", "due"),
+    [
+        ("/v1/chat/completions", {"choices": [TEXT]}, True),
+        ("/v1/chat/completions", {"choices": [CALLS, TEXT]}, True),
+        ("/v1/chat/completions", {"choices": [CALLS, {**CALLS, "finish_reason": "stop"}]}, False),
+        ("/v1/chat/completions", {"choices": [{**TEXT, "finish_reason": "length"}]}, False),  # it says so itself
+        ("/v1/chat/completions", {"choices": [{**TEXT, "message": {"refusal": "I will not"}}]}, False),
+        ("/v1/responses", {"status": "completed", "output": [SAID]}, True),
+        ("/v1/responses", {"status": "completed", "output": [{"type": "function_call", "name": "f"}]}, False),
+        ("/v1/responses", {"status": "incomplete", "output": [SAID]}, False),
+    ],
+)
+def test_a_text_is_no_answer_to_a_line_that_demands_a_call(route: Route, answer: object, *, due: bool) -> None:
+    wire, content = OpenAIBatchWire(route, "m"), orjson.dumps(answer)
+    for choice in ("auto", "none", None):
+        assert wire.reading([orjson.dumps({"tool_choice": choice})]).unpack(content, 1) == [Answer(answer)]
+    reader = wire.reading([orjson.dumps({"tools": [], "tool_choice": "required"})])
+    assert reader == wire  # it is the same job
+    if not due:
+        assert reader.unpack(content, 1) == [Answer(answer)]
+        return
+    with pytest.raises(RequestFailed, match="tool_choice demands a call") as failure:
+        reader.unpack(content, 1)
+    assert failure.value.kind is FailureKind.BAD_ANSWER
