@@ -32,6 +32,8 @@ _REFUSED: Mapping[int, str] = {
     HTTPStatus.NOT_FOUND: "check the URL and the model's name",
     HTTPStatus.METHOD_NOT_ALLOWED: "check the URL",
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "HTTP_PROXY has to name a user: http://USER:PASSWORD@HOST:PORT",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "the URL is too long for the server",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "the headers are too long for the server: check the token",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the server does not take what this wire sends",
     HTTPStatus.NOT_IMPLEMENTED: "the server cannot do that; check the wire and the model",
 }
@@ -58,6 +60,8 @@ _BLAMES_INPUT = re.compile(  # errors of the server (500) in which llama.cpp mea
 _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
+_ENGINE_DIED = re.compile(r"\bCB worker (?:is dead|died)\b")  # `transformers serve` with continuous batching, with 503
+_LONG_HEADERS = re.compile(r"request header or cookie too large", re.IGNORECASE)  # nginx, with 400
 _LOGIN = "Not authenticated"  # Gradio with `auth=`, and FastAPI
 _LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
@@ -123,6 +127,8 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     remedy = "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
+    if status == HTTPStatus.BAD_REQUEST and _LONG_HEADERS.search(said):
+        remedy = _REFUSED[HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE]
     if status == HTTPStatus.UNAUTHORIZED and said == _LOGIN:
         remedy = "check the token; a login of the app itself (auth= of Gradio) has to be removed"
     if remedy is not None:
@@ -143,7 +149,7 @@ def _kind(status: int, said: str) -> FailureKind:
     """Return what a status means for one request, according to the servers' sources and documentation."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and _is_too_large(said):
         return FailureKind.DUBIOUS
-    if status in _OVERLOADED:
+    if status in _OVERLOADED and not _ENGINE_DIED.search(said):
         return FailureKind.RATE_LIMITED
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and _BLAMES_INPUT.search(said):
         return FailureKind.DUBIOUS

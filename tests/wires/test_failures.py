@@ -16,7 +16,7 @@ from orchestrator.domain.errors import EndpointLost, EndpointRefused, FailureKin
 from orchestrator.wires.aiohttp_failures import from_exception
 from orchestrator.wires.failures import from_answer, from_platform_answer, retry_after, words
 
-REFUSED = [301, 307, 401, 403, 404, 405, 415, 501]
+REFUSED = [301, 307, 401, 403, 404, 405, 414, 415, 431, 501]
 KINDS = {
     204: FailureKind.UNAVAILABLE,  # the toolkit assumed that the caller had left
     206: FailureKind.BAD_ANSWER,
@@ -72,6 +72,7 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
         TGI.format("batch size 33 > maximum allowed batch size 32", "Validation"),
         FailureKind.REJECTED,
     ),
+    "an engine that died": (503, "CB worker is dead and cannot accept request 1: ...", FailureKind.UNAVAILABLE),
     "too large a body": (413, "Failed to buffer the request body: length limit exceeded", FailureKind.REJECTED),
     "wrong content type": (400, '{"error": "Content type \\"a/b\\" not supported. Supported"}', EndpointRefused),
     "TGI validation": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,10 +25,17 @@ KEPT = re.compile(
 PATIENCE = 120.0  # seconds for an answer
 
 
-def asked(url: str, wire: Wire, requests: Sequence[object], patience: float = PATIENCE) -> Reply:
+def asked(
+    url: str,
+    wire: Wire,
+    requests: Sequence[object],
+    patience: float = PATIENCE,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Reply:
     """Send what the wire makes of these requests, and return what comes back."""
     body = asyncio.run(wire.pack([orjson.dumps(request) for request in requests]))
-    return _sent(body.method, wire.url(URL(url)), body.content, {"Content-Type": body.content_type}, patience)
+    sent = {"Content-Type": body.content_type, **headers}
+    return _sent(body.method, wire.url(URL(url)), body.content, sent, patience)
 
 
 def got(url: str, route: str) -> Reply:

@@ -1,4 +1,7 @@
-"""LiteLLM's proxy as a program: a model of a server, the same with a limit, and one whose server is gone."""
+"""LiteLLM's proxy as a program: a model of a server, the same with a limit, and two whose servers are gone.
+
+One of these has two servers, which rest for some seconds after they have failed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def model(name: str, base: str, **more: object) -> object:
 
 
 base = f"{given.upstream}/v1"
-models = [model("smollm2", base), model("limited", base, rpm=1), model("gone", "http://127.0.0.1:9/v1")]
+gone = [model(name, f"http://127.0.0.1:{port}/v1") for name, port in (("gone", 9), ("cooling", 9), ("cooling", 11))]
+models = [model("smollm2", base), model("limited", base, rpm=1), *gone]
 settings = {"model_list": models, "litellm_settings": {"num_retries": 0}, "router_settings": {"num_retries": 0}}
 path = Path(tempfile.gettempdir()) / "servers/litellm.yaml"
 path.write_text(json.dumps(settings))  # JSON is YAML

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
@@ -86,6 +86,7 @@ class Running:
     url: str
     port: int
     process: subprocess.Popen[bytes]
+    behind: Running | None = None  # the server that it is in front of
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal to it and to every process that it started."""
@@ -94,13 +95,14 @@ class Running:
 
 
 @contextmanager
-def started(program: Program) -> Iterator[Running]:
-    """Start a server, and what is behind it, without waiting until it is ready. Both end with the block."""
+def started(program: Program, *, behind_ready: bool = True) -> Iterator[Running]:
+    """Start a server without waiting until it is ready; what is behind it is, if so wished. Both end with the block."""
     if program.upstream is not None:
         with started(PROGRAMS[program.upstream]) as behind:
-            wait_until_ready(behind, PROGRAMS[program.upstream])
+            if behind_ready:
+                wait_until_ready(behind, PROGRAMS[program.upstream])
             with _started(program, behind.url) as running:
-                yield running
+                yield replace(running, behind=behind)
     else:
         with _started(program, "") as running:
             yield running

@@ -13,14 +13,15 @@ import psutil
 from orchestrator.wires import (
     HuggingFaceWire,
     OpenAIChatWire,
+    OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
     OpenAITranscriptionsWire,
     RawJsonWire,
 )
 from tests.wires.servers import cases
-from tests.wires.servers.asking import asked
+from tests.wires.servers.asking import asked, got
 from tests.wires.servers.programs import HOME, PROGRAMS, SOUNDS, Program, Running, started, wait_until_ready
-from tests.wires.servers.watching import all_of, ending, loading, overloaded, ready, record
+from tests.wires.servers.watching import Watch, all_of, ending, loading, overloaded, ready, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -97,9 +98,9 @@ def _reasoning(model: str) -> Iterator[Case]:
 
 
 def _llama_embeddings(program: Program) -> Iterator[Record]:
-    with started(program) as running:
-        wait_until_ready(running, program)
-        yield from all_of(running.url, cases.embeddings("smollm2"), cases.ranks("smollm2"))
+    long = OpenAIEmbeddingsWire("smollm2"), "word " * 400
+    families = [cases.embeddings("smollm2"), cases.ranks("smollm2")]
+    yield from _in_all_states(program, families, _LLAMA_ROUTES, long, long)
     unpooled = PROGRAMS["llamacpp-unpooled"]
     with started(unpooled) as running:
         wait_until_ready(running, unpooled)
@@ -132,6 +133,21 @@ def _nginx(program: Program) -> Iterator[Record]:
             busy = overloaded(f"{running.url}/{folder}", short, cases.QUESTION, (), many=4)
             yield from (replace(one, case=case) for one in busy if one.reply.status != 200)
         yield from ready(running.url, ["/health", "/gone/health"])
+        far, crowded = f"{running.url}/{'long' * 3000}", {"X-Long": "long" * 3000}
+        yield record("a URL that is too long", asked(far, short, [cases.QUESTION]), short, [cases.QUESTION])
+        reply = asked(running.url, short, [cases.QUESTION], headers=crowded)
+        yield record("headers that are too long", reply, short, [cases.QUESTION])
+        yield from ending(running, long, COUNT, ["/health"], "the server behind it is killed", _kill_behind)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from ending(running, long, COUNT, ["/health"], "the server behind it shuts down", _end_behind)
+    with started(program, behind_ready=False) as running:
+        seen = loading(running, program, short, cases.QUESTION, ["/health"])
+        yield from (replace(one, case="the server behind it loads") for one in seen if one.reply.status is not None)
+        yield from ending(running, long, COUNT, ["/health"], "killed", _kill)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from ending(running, long, COUNT, ["/health"], "while shutting down", _end)
 
 
 def _nginx_version() -> Mapping[str, str]:
@@ -204,7 +220,7 @@ def _litellm(program: Program) -> Iterator[Record]:
     gone, limited = replace(_chats_of("gone", 4)), _chats_of("limited", 4)
     with started(program) as running:
         wait_until_ready(running, program)
-        yield from all_of(running.url, cases.chat("smollm2"), cases.completions("smollm2"))
+        yield from all_of(running.url, *_generation("smollm2"))
         for number in range(1, 6):
             reply = asked(running.url, gone, [cases.QUESTION])
             case = "the server behind it is gone" if number == 1 else "the server behind it is gone, a later request"
@@ -213,8 +229,17 @@ def _litellm(program: Program) -> Iterator[Record]:
             reply = asked(running.url, limited, [cases.QUESTION])
             if number > 1:
                 yield record("above the model's rpm", reply, limited, [cases.QUESTION])
+        cooling = Watch(running.url, "both servers behind it are gone", _chats_of("cooling", 4), cases.QUESTION, ())
+        for _ in range(8):
+            cooling.ask()
+        yield from cooling.records.values()
         yield from ready(running.url, routes)
+        yield from overloaded(running.url, _chats_of("smollm2", 4), COUNT, routes[:1])
         yield from ending(running, _chats_of("smollm2", 300), COUNT, routes[:1], "killed", _kill)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        long = _chats_of("smollm2", 300)
+        yield from ending(running, long, COUNT, routes[:1], "the server behind it is killed", _kill_behind)
     with started(program) as running:
         yield from loading(running, program, _chats_of("smollm2", 4), COUNT, routes[:1])
         yield from ending(running, _chats_of("smollm2", 300), COUNT, routes[:1], "while shutting down", _end)
@@ -255,13 +280,29 @@ def _transformers(program: Program) -> Iterator[Record]:
 
 
 def _transformers_batching(program: Program) -> Iterator[Record]:
-    yield from _serve(program, PROGRAMS["transformers-batching-tiny"])
+    tiny = PROGRAMS["transformers-batching-tiny"]
+    yield from _serve(program, tiny)
+    model = tiny.words(0)[2]
+    chats = OpenAIChatWire(model, {"temperature": 0, "max_tokens": 8})
+    hot = replace(chats, parameters={"temperature": 5, "max_tokens": 8})
+    with started(tiny) as running:
+        wait_until_ready(running, tiny)
+        yield record("the first request", asked(running.url, chats, ["hello"]), chats, ["hello"])
+        yield record("another temperature than the first", asked(running.url, hot, ["hello"]), hot, ["hello"])
+        wire = OpenAICompletionsWire(model)
+        yield record("an empty text", asked(running.url, wire, [""]), wire, [""])
+        reply = asked(running.url, chats, ["hello"])
+        yield record("the engine is dead, after an empty text", reply, chats, ["hello"])
+        health = got(running.url, "/health")
+        yield record("the engine is dead, after an empty text", health, route="/health")
 
 
 def _serve(program: Program, tiny: Program) -> Iterator[Record]:
     """Yield what it answers with SmolLM2, and to texts that take minutes there, with a tiny model."""
     model = program.words(0)[2]
     families = [[case for case in family if case[0] != "too long"] for family in _generation(model)]
+    if "--continuous-batching" in program.command:  # an empty prompt ends its engine
+        families[1] = [case for case in families[1] if case[0] != "an empty text"]
     routes = ["/health", "/v1/models", "/metrics"]
     yield from _in_all_states(program, families, routes, (_chats_of(model, 4), COUNT), (_chats_of(model, 100), COUNT))
     with started(tiny) as running:
@@ -297,10 +338,9 @@ def _vllm_reasoning(program: Program) -> Iterator[Record]:
 
 
 def _vllm_embeddings(program: Program) -> Iterator[Record]:
-    with started(program) as running:
-        wait_until_ready(running, program)
-        yield from all_of(running.url, cases.embeddings("minilm"), cases.ranks("minilm"), cases.scores("minilm"))
-        yield from ready(running.url, ["/health", "/v1/models", "/metrics"])
+    few = long = OpenAIEmbeddingsWire("minilm"), "word " * 200
+    families = [cases.embeddings("minilm"), cases.ranks("minilm"), cases.scores("minilm")]
+    yield from _in_all_states(program, families, ["/health", "/v1/models", "/metrics"], few, long, _kill_engine)
 
 
 def _kill_engine(running: Running) -> None:
@@ -316,6 +356,16 @@ def _kill(running: Running) -> None:
 
 def _end(running: Running) -> None:
     running.end(signal.SIGTERM)
+
+
+def _kill_behind(running: Running) -> None:
+    assert running.behind is not None
+    _kill(running.behind)
+
+
+def _end_behind(running: Running) -> None:
+    assert running.behind is not None
+    _end(running.behind)
 
 
 SCENARIOS: dict[str, Scenario] = {
