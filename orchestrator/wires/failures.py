@@ -64,6 +64,7 @@ _ENGINE_DIED = re.compile(r"\bCB worker (?:is dead|died)\b")  # `transformers se
 _LONG_HEADERS = re.compile(r"request header or cookie too large", re.IGNORECASE)  # nginx, with 400
 _LOGIN = "Not authenticated"  # Gradio with `auth=`, and FastAPI
 _LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
+_ALL_REST = re.compile(r"\bdeployments\b.{0,60}\bin cooldown\b")  # LiteLLM, with 429: all servers behind it have failed
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
@@ -123,6 +124,8 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         seconds = _estimated_time(body)
         if seconds is not None or _LOADING.search(said):
             return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and _ALL_REST.search(said):
+        return EndpointLost(f"{url} has no server that works ({said})", starting=True, retry_after=retry_after(headers))
     if status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in body.decode(errors="replace"):
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
     client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR

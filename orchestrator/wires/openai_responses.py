@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import exact_json
-from orchestrator.domain.answer import Answer, Note
+from orchestrator.domain.answer import Answer, Note, tokens_of
 from orchestrator.domain.errors import FailureKind, RequestFailed
 from orchestrator.wires.answer_format import AnswerFormat
 from orchestrator.wires.answers import bad, decoded, garbled, shown, usage_of, with_usage
@@ -113,8 +113,12 @@ class OpenAIResponsesWire:
         return self._format.read(said, usage, "max_output_tokens")
 
     def _is_at_limit(self, tokens_out: object) -> bool:
-        """Whether the text used up its tokens: llama.cpp and `transformers serve` call it complete all the same."""
-        return tokens_out is not None and tokens_out == self.parameters.get("max_output_tokens")
+        """Whether the text used up its tokens: llama.cpp and `transformers serve` call it complete all the same.
+
+        LiteLLM's proxy raises a limit below 16 to 16.
+        """
+        used, limit = tokens_of(tokens_out), self.parameters.get("max_output_tokens")
+        return used is not None and isinstance(limit, int) and used >= limit > 0
 
 
 def _why_incomplete(answer: Mapping[Any, object]) -> object:

@@ -72,6 +72,11 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
         TGI.format("batch size 33 > maximum allowed batch size 32", "Validation"),
         FailureKind.REJECTED,
     ),
+    "LiteLLM without a server": (
+        429,
+        '{"error": {"message": "All deployments for selected model are in cooldown. Passed model=m"}}',
+        EndpointLost,
+    ),
     "an engine that died": (503, "CB worker is dead and cannot accept request 1: ...", FailureKind.UNAVAILABLE),
     "too large a body": (413, "Failed to buffer the request body: length limit exceeded", FailureKind.REJECTED),
     "wrong content type": (400, '{"error": "Content type \\"a/b\\" not supported. Supported"}', EndpointRefused),

@@ -25,7 +25,8 @@ def model(name: str, base: str, **more: object) -> object:
 base = f"{given.upstream}/v1"
 gone = [model(name, f"http://127.0.0.1:{port}/v1") for name, port in (("gone", 9), ("cooling", 9), ("cooling", 11))]
 models = [model("smollm2", base), model("limited", base, rpm=1), *gone]
-settings = {"model_list": models, "litellm_settings": {"num_retries": 0}, "router_settings": {"num_retries": 0}}
+router = {"num_retries": 0, "allowed_fails": 0, "cooldown_time": 5}
+settings = {"model_list": models, "litellm_settings": {"num_retries": 0}, "router_settings": router}
 path = Path(tempfile.gettempdir()) / "servers/litellm.yaml"
 path.write_text(json.dumps(settings))  # JSON is YAML
 program = Path(sys.executable).with_name("litellm")
