@@ -120,21 +120,11 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         where = on_one_line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        seconds = _estimated_time(body)
-        if seconds is not None or _LOADING.search(said):
-            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
-    if status == HTTPStatus.TOO_MANY_REQUESTS and _ALL_REST.search(said):
-        return EndpointLost(f"{url} has no server that works ({said})", starting=True, retry_after=retry_after(headers))
+    if (unready := _unready(url, status, headers, body)) is not None:
+        return unready
     if status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in body.decode(errors="replace"):
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
-    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-    remedy = "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
-    if status == HTTPStatus.BAD_REQUEST and _LONG_HEADERS.search(said):
-        remedy = _REFUSED[HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE]
-    if status == HTTPStatus.UNAUTHORIZED and said == _LOGIN:
-        remedy = "check the token; a login of the app itself (auth= of Gradio) has to be removed"
-    if remedy is not None:
+    if (remedy := _remedy(status, said)) is not None:
         refused = EndpointRefused(f"{url} answered {status} ({said}): {remedy}")
         refused.forbidden = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
         return refused
@@ -146,6 +136,28 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         retry_after=retry_after(headers),
         most=None if too_many is None else max(1, int(too_many[too_many.lastgroup or 0])),
     )
+
+
+def _unready(url: str, status: int, headers: Mapping[str, str], body: bytes) -> EndpointLost | None:
+    """Return the failure if the server says that it, or every server behind it, is not ready yet."""
+    said = words(body)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and _ALL_REST.search(said):
+        return EndpointLost(f"{url} has no server that works ({said})", starting=True, retry_after=retry_after(headers))
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        seconds = _estimated_time(body)
+        if seconds is not None or _LOADING.search(said):
+            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
+    return None
+
+
+def _remedy(status: int, said: str) -> str | None:
+    """Return what to do if every request would be answered alike; None if that is not known."""
+    if status == HTTPStatus.UNAUTHORIZED and said == _LOGIN:
+        return "check the token; a login of the app itself (auth= of Gradio) has to be removed"
+    if status == HTTPStatus.BAD_REQUEST and _LONG_HEADERS.search(said):
+        return _REFUSED[HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE]
+    client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return "check the wire and the model" if client_error and _EVERY_REQUEST.search(said) else _REFUSED.get(status)
 
 
 def _kind(status: int, said: str) -> FailureKind:
