@@ -60,11 +60,12 @@ _BLAMES_INPUT = re.compile(  # errors of the server (500) in which llama.cpp mea
 _TOO_LARGE = re.compile(r"\brequest (?:is |was )?too large\b", re.IGNORECASE)  # OpenAI, Groq
 _LIMIT = re.compile(r"\blimit\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
 _REQUESTED = re.compile(r"\brequested\W{1,3}(\d[\d,_]{0,20})", re.IGNORECASE)
-_ENGINE_DIED = re.compile(r"\bCB worker (?:is dead|died)\b")  # `transformers serve` with continuous batching, with 503
+# what is out of order, not full: `transformers serve` with continuous batching (503); LiteLLM if all servers of a model
+# rest because they have failed (429 with Retry-After)
+_OUT_OF_ORDER = re.compile(r"\bCB worker (?:is dead|died)\b|\bdeployments\b.{0,60}\bin cooldown\b")
 _LONG_HEADERS = re.compile(r"request header or cookie too large", re.IGNORECASE)  # nginx, with 400
 _LOGIN = "Not authenticated"  # Gradio with `auth=`, and FastAPI
 _LOADING = re.compile(r"\bloading model\b|\bcurrently loading\b", re.IGNORECASE)  # llama.cpp; the hosted API
-_ALL_REST = re.compile(r"\bdeployments\b.{0,60}\bin cooldown\b")  # LiteLLM, with 429: all servers behind it have failed
 _NOT_THE_PLACE = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)  # of a URL: who asks, and what for
 _OUT_OF_MEMORY = re.compile(r"out of memory|\bCUDA\b|\bOOM\b", re.IGNORECASE)
 _ASLEEP = (
@@ -120,8 +121,10 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         where = on_one_line(_NOT_THE_PLACE.sub("", headers.get("Location", "nowhere")))
         return EndpointRefused(f"{url} redirects to {where}; redirects are not followed, name the final URL")
-    if (unready := _unready(url, status, headers, body)) is not None:
-        return unready
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        seconds = _estimated_time(body)
+        if seconds is not None or _LOADING.search(said):
+            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
     if status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in body.decode(errors="replace"):
         return OutOfCredit(f"{url} answered {status} ({said}): raise the quota, then run the same command again")
     if (remedy := _remedy(status, said)) is not None:
@@ -133,21 +136,9 @@ def from_answer(url: str, status: int, headers: Mapping[str, str], body: bytes) 
         _kind(status, said),
         said,
         status=status,
-        retry_after=retry_after(headers),
+        retry_after=None if _OUT_OF_ORDER.search(said) else retry_after(headers),
         most=None if too_many is None else max(1, int(too_many[too_many.lastgroup or 0])),
     )
-
-
-def _unready(url: str, status: int, headers: Mapping[str, str], body: bytes) -> EndpointLost | None:
-    """Return the failure if the server says that it, or every server behind it, is not ready yet."""
-    said = words(body)
-    if status == HTTPStatus.TOO_MANY_REQUESTS and _ALL_REST.search(said):
-        return EndpointLost(f"{url} has no server that works ({said})", starting=True, retry_after=retry_after(headers))
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        seconds = _estimated_time(body)
-        if seconds is not None or _LOADING.search(said):
-            return EndpointLost(f"{url} is not ready ({said})", starting=True, retry_after=seconds)
-    return None
 
 
 def _remedy(status: int, said: str) -> str | None:
@@ -164,11 +155,11 @@ def _kind(status: int, said: str) -> FailureKind:
     """Return what a status means for one request, according to the servers' sources and documentation."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and _is_too_large(said):
         return FailureKind.DUBIOUS
-    if status in _OVERLOADED and not _ENGINE_DIED.search(said):
+    if status in _OVERLOADED and not _OUT_OF_ORDER.search(said):
         return FailureKind.RATE_LIMITED
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and _BLAMES_INPUT.search(said):
         return FailureKind.DUBIOUS
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT | _OVERLOADED:
         return FailureKind.UNAVAILABLE
     if status == HTTPStatus.FAILED_DEPENDENCY or _OUT_OF_MEMORY.search(said):
         return FailureKind.DUBIOUS

@@ -75,7 +75,7 @@ TABLE: dict[str, tuple[int, str, type[Exception] | FailureKind]] = {
     "LiteLLM without a server": (
         429,
         '{"error": {"message": "All deployments for selected model are in cooldown. Passed model=m"}}',
-        EndpointLost,
+        FailureKind.UNAVAILABLE,
     ),
     "an engine that died": (503, "CB worker is dead and cannot accept request 1: ...", FailureKind.UNAVAILABLE),
     "too large a body": (413, "Failed to buffer the request body: length limit exceeded", FailureKind.REJECTED),
