@@ -152,6 +152,11 @@ class Run:
         return None if path is None or nothing_new else filled(str(path), self.names)
 
     @property
+    def is_read(self) -> bool:
+        """Whether its snapshot of the source is complete, so that its items are known."""
+        return self.state is RunState.FINISHED or (self.total > 0 and self.state is not RunState.INGESTING)
+
+    @property
     def is_over(self) -> bool:
         """Whether it has ended and no process has anything left to do for it."""
         return self.state.ended and self.holder is None and self.due_at is None

@@ -166,7 +166,7 @@ def _manifest(run: Run, counts: Counts, written: tuple[int, int, int], made: Map
             "skipped": inputs - completed - discarded,
         },
         **made,
-        "finished": counts.unfinished == 0,
+        "finished": run.is_read and counts.unfinished == 0,
         "input": {"source": about.get("source"), "sha256": run.spec.input_sha256} | limit,
         "fingerprint": run.spec.fingerprint,
         "endpoint": shown(about.get("identity")),  # older ledgers hold URLs with keys

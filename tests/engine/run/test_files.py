@@ -11,15 +11,22 @@ from anyio import Path as AsyncPath
 from anyio import to_thread
 
 from orchestrator import Job
+from orchestrator.app.export import export
 from orchestrator.domain.errors import UsageError
+from orchestrator.domain.queue import Submission
 from orchestrator.engine.progress import Progress
+from orchestrator.engine.run.deliver import deliver
 from orchestrator.engine.run.files import check_files
 from orchestrator.engine.run.ingest import plan
+from orchestrator.engine.run.run_job import run_job
+from orchestrator.engine.run.run_request import RunRequest
 from orchestrator.engine.run.snapshot import Snapshot
+from orchestrator.engine.stop import Stop
 from orchestrator.sinks import CsvSink, JsonlSink
 from orchestrator.sources import FilesSource, IterableSource, JsonlSource, QuerySource
 from orchestrator.store import Store
 from tests.engine.scripted import Scripted, run
+from tests.unguarded import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,3 +303,29 @@ async def test_a_source_that_reads_the_ledger_is_refused(store: Store, tmp_path:
         job = Job("talk", source, endpoint, JsonlSink(tmp_path / "out" / "out.jsonl"))
         with pytest.raises(UsageError, match=r"reads the ledger .*ledger\.db: narrow its path, or read another"):
             await run(job, store)
+
+
+async def test_the_export_of_a_run_that_has_not_begun_is_refused_and_replaces_nothing(job: Job, store: Store) -> None:
+    output = AsyncPath((await run(job, store)).run.output or "")
+    before = await output.read_bytes()
+    await store.queue.submit(Submission(job.name, {}, ["scripted"], due_at=0.0))
+    queued = await store.runs.find(job.name)
+    with pytest.raises(UsageError, match=r"^run 2 of talk has not read its source, so it has no results: name another"):
+        await export(queued, store, str(output.with_name("other.jsonl")), overwrite=False)
+    with pytest.raises(UsageError, match=r"is the finished output of run 1, and this one is not finished"):
+        await deliver(queued, store, JsonlSink(str(output)))
+    assert await output.read_bytes() == before
+
+
+async def test_an_export_does_not_replace_more_rows_of_another_run_unless_told(job: Job, store: Store) -> None:
+    output = AsyncPath((await run(job, store)).run.output or "")
+    before = await output.read_bytes()
+    part = (await run_job(RunRequest(job, limit=1), store, Progress(), Stop(), UNGUARDED)).run
+    with pytest.raises(
+        UsageError, match=r"out\.jsonl has 2 rows of run 1, and run 2 has only 1: name that run, choose"
+    ):
+        await export(part, store, str(output), overwrite=False)
+    assert await output.read_bytes() == before
+    await export(await store.runs.find("1"), store, str(output), overwrite=False)
+    await export(part, store, str(output), overwrite=True)
+    assert len((await output.read_bytes()).splitlines()) == 1
