@@ -46,6 +46,10 @@ class Pending:
             if not future.done():  # it was cancelled
                 future.set_result(None)
 
+    def __str__(self) -> str:
+        """Refuse to be put into a text, such as the next prompt, which would then be paid for."""
+        raise TypeError("the answer is not awaited: write `await` before what `ask.soon` returned")
+
     def __await__(self) -> Generator[Any, Any, Any]:
         """Return the answer, or raise `RequestFailed`. Does not give way to other tasks if it is there already."""
         if self._answer is None and self._failure is None:

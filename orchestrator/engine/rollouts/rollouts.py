@@ -383,7 +383,8 @@ def _in_json(what: str, returned: object) -> str:
     try:
         return written(returned)
     except TypeError as error:
-        raise TypeError(f"{what} returned a value without a JSON form: {error}") from error
+        hint = ", which has to be awaited" if str(error).endswith((": coroutine", ": Pending")) else ""
+        raise TypeError(f"{what} returned a value without a JSON form: {error}{hint}") from error
 
 
 def _awaitable(name: str | None, returned: Awaitable[Any]) -> Awaitable[Any]:

@@ -490,12 +490,19 @@ async def test_wrong_arguments_of_an_ask_discard_its_item_only_and_say_why(store
     async def rollout(row: dict[str, str], ask: Any) -> object:
         if row["text"] == "set":
             return {"a"}
+        if row["text"] == "votes":
+            return [ask.soon("a")]
+        if row["text"] == "prompt":
+            return await ask(f"is this right? {ask.soon('a')}")
         return await words(ask)[row["text"]]()  # type: ignore[misc]  # the conversation is refused before
 
-    job = rollout_job(["nan", "text", "step", "sync", "lambda", "tools", "set", "right"], rollout, two(), tmp_path)
+    job = rollout_job(
+        ["nan", "text", "step", "sync", "lambda", "tools", "set", "votes", "prompt", "right"], rollout, two(), tmp_path
+    )
     await run(job, store)
-    assert list(outputs(job)) == ["i7"]
+    assert list(outputs(job)) == ["i9"]
     found = [failure["message"].partition(" (at ")[0] for failure in failures(job).values()]
+    unwritten = "TypeError: the rollout returned a value without a JSON form: Type is not JSON serializable:"
     assert found == [
         "TypeError: ask(deadline=nan) is not a number of seconds",
         "TypeError: ask(deadline='5') is not a number of seconds",
@@ -503,7 +510,9 @@ async def test_wrong_arguments_of_an_ask_discard_its_item_only_and_say_why(store
         f"TypeError: ask.call() needs an async function, and {no_coroutine.__qualname__} is none: write `async def`",
         "TypeError: ask.call() finds a recorded result by the function's name, and a lambda has none: use `def`",
         "TypeError: tools= has 'look_up', which is not an async function with a name",
-        "TypeError: the rollout returned a value without a JSON form: Type is not JSON serializable: set",
+        f"{unwritten} set",
+        f"{unwritten} Pending, which has to be awaited",
+        "TypeError: the answer is not awaited: write `await` before what `ask.soon` returned",
     ]
 
 
