@@ -78,7 +78,7 @@ class OpenRollouts(Protocol):
         ...
 
     def ask_for_more(self) -> None:
-        """Open more rollouts, if there is room."""
+        """Open more rollouts soon, if there is room."""
         ...
 
     def note_sent(self, key: int) -> None:

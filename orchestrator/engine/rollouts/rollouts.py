@@ -100,6 +100,7 @@ class Rollouts:
         self._open = 0  # rollouts whose function has not returned
         self._running = 0  # of these, those that wait for no ask
         self._beginning = 0  # of these, those whose function was not called yet
+        self._opens_soon = False
         self.functions = Functions(self._leave)
         self._asked = 0
         self._ending = 0  # rollouts whose function has returned, and whose outcome is not on disk
@@ -161,7 +162,13 @@ class Rollouts:
             self.deadlines.clocks_changed()
 
     def ask_for_more(self) -> None:
-        """Open more rollouts, if there is room."""
+        """Open more rollouts soon, if there is room: once for all that happens now, since every ask sent wants more."""
+        if not self._opens_soon:
+            self._opens_soon = True
+            asyncio.get_running_loop().call_soon(self._open_more)
+
+    def _open_more(self) -> None:
+        self._opens_soon = False
         if self._prepared and self._can_open and (room := min(self._room, len(self._prepared))) > 0:
             for _ in range(room):
                 item, known = self._prepared.popleft()
@@ -170,7 +177,7 @@ class Rollouts:
                 self._running += 1
                 self._beginning += 1
                 self.functions.begin(rollout, self._run(rollout))
-            asyncio.get_running_loop().call_soon(self.ask_for_more)  # once they have asked, or do something else first
+            self.ask_for_more()  # once they have asked, or do something else first
         if not self._more.is_set() and self._may_prepare:
             self._more.set()
 
