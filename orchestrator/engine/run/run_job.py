@@ -60,7 +60,8 @@ async def run_job(
             RunWindow(job.policy).check()
         if request.canary is not None and job.rollout is not None:
             raise UsageError(
-                "a canary is of items that are one request each: run a job with a rollout without --canary"
+                "a canary is of items that are one request each: run a job with a rollout without --canary; "
+                "--limit N tries it with the first N items"
             )
         job = await choosing_as_before(await chained(job, store), store)
         request = replace(request, job=job)
