@@ -126,6 +126,17 @@ async def test_without_new_rows_nothing_is_woken_or_written(store: Store, tmp_pa
     assert delivered(tmp_path) == {}
 
 
+async def test_a_source_that_became_empty_is_no_error_because_it_replaces_nothing(
+    store: Store, tmp_path: Path, endpoint: Scripted
+) -> None:
+    arrives(tmp_path, "a.jsonl", {"x": "one"})
+    first = await run(job_over(tmp_path, endpoint, sink=JsonlSink(tmp_path / "{run}.jsonl")), store)
+    (tmp_path / "2.jsonl").write_bytes(b"")  # something is there already
+    arrives(tmp_path, "a.jsonl", {})
+    empty = await run(job_over(tmp_path, endpoint, sink=JsonlSink(tmp_path / "{run}.jsonl", overwrite=True)), store)
+    assert (first.counts.total, empty.counts.total) == (1, 0)
+
+
 async def test_a_pattern_without_files_has_no_new_rows_and_is_refused_for_other_jobs(
     store: Store, tmp_path: Path, endpoint: Scripted
 ) -> None:
