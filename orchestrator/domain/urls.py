@@ -49,12 +49,13 @@ def is_loopback(host: str | None) -> bool:
 def shown(value: object) -> object:
     """Return plain data with all values in the queries of URLs masked, even those not named like a key.
 
-    In lists, such as a command, what is set under a name like a key's is masked too, as in `without_settings`.
+    Texts under a name like a key's are masked too, and in lists, such as a command, what is set under such a name, as
+    in `without_settings`.
     """
     if isinstance(value, str):
         return _PART.sub(r"\1***", value) if _URL.fullmatch(value) else value
     if isinstance(value, Mapping):
-        return {key: shown(part) for key, part in value.items()}
+        return {name: "***" if _is_secret(name, part) else shown(part) for name, part in value.items()}
     return _arguments_shown(value) if isinstance(value, list | tuple) else value
 
 

@@ -138,12 +138,14 @@ class HttpEndpoint:
 
 
 def check_url(url: str) -> None:
-    """Raise `ValueError` if this is not a server's URL, or if it contains a password."""
+    """Raise `ValueError` if this is not a server's URL, or if it contains a password or what is never sent."""
     parsed = URL(url)
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ValueError(f"an endpoint needs a URL like http://host:8080/, not {shown(url)!r}")
     if parsed.user or parsed.password:
         raise ValueError("a URL must not hold a password; put a token into an environment variable: token_env=...")
+    if parsed.fragment or url != url.strip():
+        raise ValueError("an endpoint's URL must not have spaces around it, or a part after #, which is never sent")
 
 
 def bearer(token_env: str | None, name: str) -> dict[str, str]:

@@ -76,3 +76,9 @@ def test_options_of_a_command_that_are_named_like_a_key_are_masked() -> None:
 def test_what_an_argument_of_a_command_sets_under_the_name_of_a_key_is_masked(argument: str, seen: str) -> None:
     assert shown(["env", argument]) == ["env", seen]
     assert holds_secret(["env", argument]) is (argument != seen)
+
+
+def test_texts_under_the_name_of_a_key_are_masked() -> None:
+    parameters = {"api_key": "sk-1", "extra_headers": {"Authorization": "Bearer sk-1"}, "max_tokens": 5, "stop": ["x"]}
+    seen = {"api_key": "***", "extra_headers": {"Authorization": "***"}, "max_tokens": 5, "stop": ["x"]}
+    assert shown({"parameters": parameters}) == {"parameters": seen}

@@ -386,6 +386,8 @@ async def test_a_missing_program_or_token_is_reported_before_anything_is_resumed
         ({"leave": "sometimes"}, "leave must be one of if_resumed, always"),
         ({"url": "127.0.0.1:80"}, "needs a URL"),
         ({"url": "http://me:secret@host/"}, "must not hold a password"),
+        ({"url": "http://host/#secret"}, "must not have .* a part after #"),
+        ({"url": "http://host/ "}, "must not have spaces around it"),
         ({"name": " "}, "needs a name"),
         ({"deadline": 0}, "deadline must be a number of seconds"),
     ],
