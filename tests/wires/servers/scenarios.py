@@ -319,7 +319,11 @@ def _transformers_speech(program: Program) -> Iterator[Record]:
         yield from loading(running, program, *few, ["/health"])
         yield from all_of(running.url, cases.transcriptions(model, speech, long, HOME))
         yield from ready(running.url, ["/health", "/v1/models"])
+        yield from overloaded(running.url, *few, ["/health", "/v1/models"], many=6)
         yield from ending(running, *few, ["/health"], "killed", _kill)
+    with started(program) as running:
+        wait_until_ready(running, program)
+        yield from ending(running, *few, ["/health"], "while shutting down", _end)
 
 
 # -- vLLM --------------------------------------------------------------------------------------------------------------
