@@ -18,6 +18,7 @@ _AZURE = frozenset({"abfs", "abfss"})
 SCHEMES = (*OBJECT_STORES, *WEB)
 
 _LOCATION = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])", re.IGNORECASE)  # `Path` turns two slashes into one
+_SCHEME = re.compile(rf"({'|'.join(SCHEMES)}):", re.IGNORECASE)
 _USER = re.compile(r"//[^/?#]*@")
 _SETTING = re.compile(r"[?&]([\w.-]+)=")
 _VALUE = re.compile(r"(?<=[?&])([\w.-]+)=[^&#]*")
@@ -148,7 +149,11 @@ def is_location(given: object) -> bool:
 
 def target_of(given: str | Path) -> Target:
     """Return the location, or the local path with `~` expanded. Raises `UsageError` for anything else."""
-    return Location(given) if is_location(given) else local_path(given)
+    if is_location(given):
+        return Location(given)
+    if unfinished := _SCHEME.match(str(given)):
+        raise UsageError(f"{_masked(str(given))} is not a location: write {unfinished[1].lower()}:// and a name")
+    return local_path(given)
 
 
 def _masked(text: str) -> str:

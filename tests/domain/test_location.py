@@ -44,6 +44,8 @@ def test_a_target_is_a_location_or_a_path() -> None:
         ("s3a://AKIA:hunter2@b/x", "s3a:// is not supported (s3a://***@b/x): write s3://"),
         ("gcs://b/x", "gcs:// is not supported (gcs://b/x): write gs://"),
         ("az://container/x", "az:// is not supported (az://container/x): write abfs://"),
+        ("gs:b/x", "gs:b/x is not a location: write gs:// and a name"),
+        ("hf:///x", "hf:///x is not a location: write hf:// and a name"),
         ("ftp://hunter2@h/x", "ftp:// is not supported (ftp://***@h/x): give a path on this machine"),
     ],
 )
