@@ -31,7 +31,7 @@ parser.add_argument("--dead-for-good", type=Path, help="as long as this file is 
 parser.add_argument("--unwell", action="store_true", help="its health route says so once the engine is dead")
 parser.add_argument("--starts", type=Path, help="one more byte here for each start")
 given = parser.parse_args()
-asked = 0
+asked = answering = answered = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,9 +46,22 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200 if ready and not (given.unwell and is_dead()) else 503, b"{}")
 
     def do_POST(self) -> None:
-        global asked  # noqa: PLW0603 - it is a script
+        global answering, answered  # noqa: PLW0603 - it is a script
+        answering += 1
+        try:
+            self.infer()
+        finally:
+            answering -= 1
+            answered += 1
+
+    def infer(self) -> None:
+        global asked  # noqa: PLW0603
         asked += 1
         inputs = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
+        if inputs == "kill the engine":
+            while answering > 1 or not (answered or given.starts.stat().st_size > 1):
+                time.sleep(0.01)
+            given.dead_after = 0
         if is_dead():
             while given.dead_how == "hang":
                 time.sleep(60)

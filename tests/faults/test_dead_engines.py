@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator import Backoff, Job, Policy
-from orchestrator.domain.errors import NotAwake
+from orchestrator.domain.errors import FailureKind, NotAwake
 from orchestrator.engine.progress import Progress
 from orchestrator.engine.run.run_job import run_job
 from orchestrator.engine.run.run_request import RunRequest
@@ -56,3 +56,15 @@ async def test_a_server_that_dies_at_once_is_restarted_twice_and_then_given_up(s
     with pytest.raises(NotAwake, match=r"fails every request .*EngineCore"):
         await finished(store, tmp_path, "--dead-after", 20, "--dead-for-good", tmp_path / "dead")
     assert (tmp_path / "starts").read_bytes() == b"..."
+
+
+async def test_a_row_that_kills_the_engine_whenever_it_is_asked_is_discarded_for_that(
+    store: Store, tmp_path: Path
+) -> None:
+    rows = [{"id": f"i{number}", "text": "kill the engine" if number == 3 else f"text {number}"} for number in range(8)]
+    endpoint = server("--starts", tmp_path / "starts", grace=0.0)
+    policy = Policy(concurrency=4, backoff=Backoff(first=0.001, cap=0.001))
+    job = Job("deadly", IterableSource(rows, id="id"), endpoint, JsonlSink(tmp_path / "out.jsonl"), policy=policy)
+    report = await run_job(RunRequest(job), store, Progress(), Stop(), UNGUARDED)
+    assert (report.counts.completed, report.counts.discarded) == (7, 1), report.causes
+    assert [(cause.kind, cause.items) for cause in report.causes] == [(FailureKind.CRASHED, 1)]

@@ -143,7 +143,9 @@ class Asker:
             reached("before send")
             requests = [item.request for item in batch]
             if self._model.max_in_flight is None:
-                outage, known = self._effort.outage, all(item.failures for item in batch)
+                # after an item that has crashed the endpoint before, it may be down again
+                known = all(item.failures and FailureKind.CRASHED not in item.failures for item in batch)
+                outage = self._effort.outage
                 answers = await outage.ask(requests, self._answers, self._probe, self._send_next, failed_before=known)
             else:  # our own worker: we notice if it dies
                 answers = await self._answers(requests)

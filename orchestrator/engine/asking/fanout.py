@@ -320,6 +320,7 @@ class _FanOut:
             crash = RequestFailed(FailureKind.CRASHED, f"this item crashed the endpoint: {loss}")
             outcome, seconds = self._attempts.judge(item, crash, 0.5), time.monotonic() - sent.since
             if self._in_flight.finish(sent):
+                loss.charged = self._effort.outage.known is not None
                 await self._settle(self._breaker.judged([Settlement(item, outcome, seconds)]))
             return
         items = [item for other in mine for item in other.items]

@@ -114,7 +114,9 @@ async def run_session(endpoint: Awake, queue: WorkQueue, in_flight: InFlight, ef
                 await note(queue.work, in_flight.whole)  # nor does pausing
                 return waiting
         except EndpointLost as loss:
-            breath = losses.lost(loss, progressed=presence.settled > settled)
+            # if it fails every request, it had answered an earlier one again before it was lost over this item
+            charged = loss.fails_all and loss.charged
+            breath = losses.lost(loss, progressed=charged or presence.settled > settled)
             lost = SessionLost(endpoint.name, str(loss), losses.in_a_row, breath, loss.requests)
             queue.work.events.emit(lost)
             if breath is None:
