@@ -24,6 +24,7 @@ from orchestrator.domain.request import Renderer, RequestMaker
 from orchestrator.domain.schedule import Cron
 from orchestrator.hooks.command import CommandHook
 from orchestrator.own_code import bound_state, own_code
+from orchestrator.own_sources import undisturbed
 from orchestrator.ports import Endpoint, Hook, ReadsResults, Sink, Source, WritesFiles
 
 if TYPE_CHECKING:
@@ -359,7 +360,7 @@ def _with_state(fingerprint: str, rollout: Callable[..., object]) -> str:
 
 def _text_of(function: Callable[..., object]) -> str:
     try:
-        return inspect.getsource(function)
+        return undisturbed(lambda: inspect.getsource(function))  # it parses for a class
     except (OSError, TypeError):  # defined interactively, built in, or a callable object
         code = getattr(function, "__code__", None)
         return f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}" if code else repr(type(function))

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING
 
-from orchestrator.own_sources import digest_of, is_installed
+from orchestrator.own_sources import digest_of, is_installed, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,7 +124,7 @@ def _file_of(value: object) -> Path | None:
 
 def _source(value: FunctionType | type) -> str:
     try:
-        return inspect.getsource(value)
+        return undisturbed(lambda: inspect.getsource(value))  # it parses for a class
     except (OSError, TypeError):
         return repr(value.__name__)
 

@@ -5,15 +5,31 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-_PARSING = RLock()  # in CPython 3.11, two threads that parse at once can fail with SystemError
+_PARSING = RLock()
+_TRIES = 100
+T = TypeVar("T")
+
+
+def undisturbed(parse: Callable[[], T]) -> T:
+    """Return what a function that uses `ast` returns.
+
+    In CPython 3.11, threads that parse at once can fail with SystemError. Ours do so one after the other; another
+    library's, or the job's own, may come between, so it is tried again.
+    """
+    with _PARSING:
+        for _ in range(_TRIES):
+            with suppress(SystemError):
+                return parse()
+        return parse()
 
 
 def imported(files: Iterable[Path], folders: Sequence[Path]) -> set[Path]:
@@ -52,8 +68,8 @@ def is_installed(path: Path) -> bool:
 
 def _imports(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
     try:
-        with _PARSING:
-            tree = ast.parse(path.read_bytes())
+        content = path.read_bytes()
+        tree = undisturbed(lambda: ast.parse(content))
     except (SyntaxError, ValueError, OSError):  # running the file reports the error better
         return
     for node in ast.walk(tree):

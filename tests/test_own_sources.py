@@ -6,11 +6,17 @@ import ast
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.own_sources import digest_of, imported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def laid_out(folder: Path, **files: str) -> Path:
@@ -89,19 +95,42 @@ class _Cycle:
         sum(range(200))
 
 
-def test_several_threads_may_look_for_imports_at_once() -> None:
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads and the garbage collector come in between often."""
     interval, threshold = sys.getswitchinterval(), gc.get_threshold()
-
-    def look(_: int) -> None:
-        for _again in range(6):
-            [_Cycle() for _ in range(50)]
-            imported([Path(ast.__file__)], [])
-
     sys.setswitchinterval(1e-5)
     gc.set_threshold(50)
-    try:
-        with ThreadPoolExecutor(3) as threads:
-            list(threads.map(look, range(3)))
-    finally:
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*threshold)
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
+
+
+def look(_: int = 0) -> None:
+    for _again in range(6):
+        [_Cycle() for _ in range(50)]
+        imported([Path(ast.__file__)], [])
+
+
+@pytest.mark.usefixtures("restless")
+def test_several_threads_may_look_for_imports_at_once() -> None:
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(look, range(3)))
+
+
+@pytest.mark.usefixtures("restless")
+def test_another_thread_may_parse_while_imports_are_looked_for() -> None:
+    content, over = Path(ast.__file__).read_bytes(), Event()
+
+    def parse() -> None:
+        while not over.is_set():
+            [_Cycle() for _ in range(50)]
+            with suppress(SystemError):
+                ast.parse(content)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(parse)
+        try:
+            look()
+        finally:
+            over.set()
