@@ -32,8 +32,8 @@ class TextSource(FileSource):
     def _open(self, path: Target) -> Iterator[Iterator[Row]]:
         with unpacked(path) as stream:
             with reading(path):
-                head = stream.peek(HEAD)
-            if b"\n" not in head and head.count(b"\r") > 1:
+                returns_alone = _returns_alone(stream.peek(HEAD))
+            if returns_alone:
                 raise UsageError(
                     f"{path} has lines that end with a carriage return alone, as on old Macs: write it again with the "
                     "output of `tr '\\r' '\\n'`"
@@ -56,3 +56,7 @@ class TextSource(FileSource):
                     )
                 else:
                     yield Row({"text": text})
+
+
+def _returns_alone(head: bytes) -> bool:
+    return b"\n" not in head and head.count(b"\r") > 1
