@@ -220,7 +220,7 @@ class TransformersServe(Engine):
     """`transformers serve`: any model of transformers, one request at a time, without metrics.
 
     `arguments=["--continuous-batching"]` is several times faster, but correct only if all requests have the same
-    sampling parameters: those of the first request after its start are used for all. An empty prompt ends its engine.
+    sampling parameters: those of the first request after its start are used for all. Some prompts end its engine.
     """
 
     usual_program: ClassVar[Sequence[str]] = ("transformers",)

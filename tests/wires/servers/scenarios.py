@@ -13,13 +13,12 @@ import psutil
 from orchestrator.wires import (
     HuggingFaceWire,
     OpenAIChatWire,
-    OpenAICompletionsWire,
     OpenAIEmbeddingsWire,
     OpenAITranscriptionsWire,
     RawJsonWire,
 )
 from tests.wires.servers import cases
-from tests.wires.servers.asking import asked, got
+from tests.wires.servers.asking import asked
 from tests.wires.servers.programs import HOME, PROGRAMS, SOUNDS, Program, Running, started, wait_until_ready
 from tests.wires.servers.watching import Watch, all_of, ending, loading, overloaded, ready, record
 
@@ -289,25 +288,24 @@ def _transformers_batching(program: Program) -> Iterator[Record]:
         wait_until_ready(running, tiny)
         yield record("the first request", asked(running.url, chats, ["hello"]), chats, ["hello"])
         yield record("another temperature than the first", asked(running.url, hot, ["hello"]), hot, ["hello"])
-        wire = OpenAICompletionsWire(model)
-        yield record("an empty text", asked(running.url, wire, [""]), wire, [""])
-        reply = asked(running.url, chats, ["hello"])
-        yield record("the engine is dead, after an empty text", reply, chats, ["hello"])
-        health = got(running.url, "/health")
-        yield record("the engine is dead, after an empty text", health, route="/health")
+
+
+def _families(program: Program, model: str) -> list[Iterable[Case]]:
+    chats, completions, responses = _generation(model)
+    # with continuous batching, some completions end the engine
+    return [chats, responses] if "--continuous-batching" in program.command else [chats, completions, responses]
 
 
 def _serve(program: Program, tiny: Program) -> Iterator[Record]:
     """Yield what it answers with SmolLM2, and to texts that take minutes there, with a tiny model."""
     model = program.words(0)[2]
-    families = [[case for case in family if case[0] != "too long"] for family in _generation(model)]
-    if "--continuous-batching" in program.command:  # an empty prompt ends its engine
-        families[1] = [case for case in families[1] if case[0] != "an empty text"]
+    families = [[case for case in family if case[0] != "too long"] for family in _families(program, model)]
     routes = ["/health", "/v1/models", "/metrics"]
     yield from _in_all_states(program, families, routes, (_chats_of(model, 4), COUNT), (_chats_of(model, 100), COUNT))
     with started(tiny) as running:
         wait_until_ready(running, tiny)
-        long = (case for family in _generation(tiny.words(0)[2]) for case in family if case[0] == "too long")
+        of_tiny = _families(program, tiny.words(0)[2])
+        long = (case for family in of_tiny for case in family if case[0] == "too long")
         yield from all_of(running.url, long)
         yield from ready(running.url, routes[:1])
 
