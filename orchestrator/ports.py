@@ -266,7 +266,7 @@ class KnowsItsMachine(Protocol):
 
     @property
     def computed_with(self) -> Mapping[str, object]:
-        """What the last digits of an answer depend on, such as the number of threads; empty if it is not known."""
+        """The device, number format, threads and versions that compute the answers; empty if they are not known."""
         ...
 
 

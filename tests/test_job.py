@@ -226,7 +226,7 @@ def _generator(answer: object) -> Iterator[object]:
 def test_a_function_that_cannot_make_an_output_or_a_request_is_refused(function: Callable[..., object]) -> None:
     for name, takes in (("parse", "an answer"), ("request", "a row")):
         with pytest.raises(TypeError, match=f"^{name} must be a function of {takes} that .*; not async, no generator$"):
-            Job("talk", IterableSource([]), Scripted(), **{name: function})  # type: ignore[arg-type]  # of either
+            Job("talk", IterableSource([]), Scripted(), **{name: function})  # type: ignore[arg-type]  # parse and request have different types
 
 
 def test_a_function_may_be_any_callable_of_one_argument() -> None:

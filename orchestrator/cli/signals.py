@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# by whoever started this process, such as `nohup`; what a job file sets while it is loaded does not count
+# Signals that were ignored when this process started, as under `nohup`. A job file that ignores one changes nothing.
 _IGNORED = frozenset(number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN)
 _FIRST = 30.0  # seconds that the event loop has to take a signal: the job's code may just be busy
 _SECOND = 5.0  # the same, from the second signal on

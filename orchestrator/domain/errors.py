@@ -188,7 +188,7 @@ class EndpointLost(Exception):
     `blames_items`: it died while items were in flight, and one of them may be the cause.
     `starting`: it reports that it is not ready yet, so waiting is enough; `retry_after` is the number of seconds, if it
     gave one. `fails_all`: it fails every request, including one that it has answered before. `requests`: how many were
-    in flight then. `charged`: with an attempt of the only item in flight, by an endpoint that has answered others.
+    in flight then. `charged`: the only item in flight was charged with it, and others had been answered.
     """
 
     requests: int = 0

@@ -1,4 +1,4 @@
-"""What commands print of a run, without a run."""
+"""Commands print the counts and causes of a run: their lines, from values that no run has made."""
 
 from __future__ import annotations
 
